@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Build helixml and run it; needs Python and a C compiler, nothing else.
+
+    python3 dev.py [OPTIONS]          the main job: helixml train OPTIONS
+    python3 dev.py test [--all] [--device D] [PYTEST OPTIONS]
+    python3 dev.py bench [OPTIONS]    every question in bench/
+    python3 dev.py lint               format, style, types, layers, spelling
+    python3 dev.py train --help       the options of the main job
+
+Every command first makes .venv and builds and installs the package in it, if the sources that are
+compiled have changed since the last time. HELIXML_BUILD=never does without compiled code.
+Exit code 69: something is missing; the line that installs it is printed.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "helixml-stamp.json"
+MISSING = 69
+LEAST_PYTHON = (3, 11)
+
+# What `test --all` repeats the tests with, beside the compiled build.
+OTHER_CONFIGURATIONS = ({"HELIXML_PURE": "1"}, {"HELIXML_KERNELS": "0"})
+LINTERS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+    ("lint-imports",),
+    ("cython-lint", "src"),
+    ("codespell",),
+)
+
+
+def say(text: str) -> None:
+    """Print a line for the person, apart from what commands print."""
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+
+
+def run(*command: object, **environment: str) -> int:
+    """Run a command in the project's root and return its exit code."""
+    words = [str(word) for word in command]
+    return subprocess.call(words, cwd=ROOT, env={**os.environ, **environment})
+
+
+def require(*command: object, **environment: str) -> None:
+    """Run a command; end with its exit code if it fails."""
+    code = run(*command, **environment)
+    if code:
+        say("failed: " + " ".join(map(str, command)))
+        sys.exit(code)
+
+
+def missing_packages() -> list[str]:
+    """Name the Debian packages that lack for making the environment and building in it."""
+    if sys.version_info < LEAST_PYTHON:
+        name = "python{}.{}".format(*LEAST_PYTHON)
+        return [name, name + "-venv", name + "-dev"]
+    name = "python{}.{}".format(*sys.version_info)
+    packages = []
+    if os.environ.get("HELIXML_BUILD") != "never":
+        compiler = os.environ.get("CC", "gcc").split()[0]
+        if not shutil.which(compiler):
+            packages += ["gcc", "libc6-dev"]
+        if not Path(sysconfig.get_path("include"), "Python.h").exists():
+            packages.append(name + "-dev")
+    if not can_make_pip():
+        packages.append(name + "-venv")
+    return packages
+
+
+def module_exists(name: str) -> bool:
+    """Tell whether this Python has the module."""
+    return importlib.util.find_spec(name) is not None
+
+
+def packed_pip() -> str | None:
+    """Find pip's own wheel, as Debian's python3-pip-whl brings it."""
+    return max(glob.glob("/usr/share/python-wheels/pip-*.whl"), default=None)
+
+
+def can_make_pip() -> bool:
+    """Tell whether there is a way to a pip for .venv."""
+    return module_exists("ensurepip") or packed_pip() is not None or module_exists("pip")
+
+
+def make_environment() -> None:
+    """Make .venv with pip in it; without ensurepip, pip comes out of its own wheel."""
+    say(f"making {VENV}")
+    # An environment of another Python or place is made anew; one without a stamp is completed.
+    venv = (sys.executable, "-m", "venv", *(["--clear"] if STAMP.exists() else []), VENV)
+    if module_exists("ensurepip"):
+        require(*venv)
+        return
+    require(*venv, "--without-pip")
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = packed_pip()
+        if wheel is None:
+            require(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "pip")
+            wheel = glob.glob(folder + "/pip-*.whl")[0]
+        # A wheel is a zip archive, and pip runs from within it.
+        require(PYTHON, wheel + "/pip", "install", "-q", "--no-index", wheel)
+
+
+def fingerprint() -> str:
+    """Hash everything that the compiled package depends on."""
+    source = ROOT / "src"
+    files = [ROOT / "pyproject.toml", ROOT / "setup.py"]
+    for pattern in ("*.pyx", "*.pxd", "*.c", "*.h"):
+        files += source.rglob(pattern)
+    files += (path.with_suffix(".py") for path in source.rglob("*.pxd"))
+    total = hashlib.sha256(os.environ.get("HELIXML_BUILD", "require").encode())
+    for path in sorted(set(files)):
+        if path.exists():
+            total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def read_stamp() -> dict[str, object]:
+    """Read what the last installation wrote down; nothing if there was none."""
+    try:
+        stamp: dict[str, object] = json.loads(STAMP.read_text())
+        return stamp
+    except (OSError, ValueError):
+        return {}
+
+
+def prepare(*extras: str) -> None:
+    """Make the environment, build and install the package, unless that is done already."""
+    home = {"python": sys.version, "root": str(ROOT)}
+    sources = fingerprint()
+    stamp = read_stamp()
+    known_home = {key: stamp.get(key) for key in home} == home and PYTHON.exists()
+    installed = stamp.get("extras", []) if known_home else []
+    if known_home and stamp.get("sources") == sources and set(extras) <= set(installed):
+        return
+    packages = missing_packages()
+    if packages:
+        say("something is missing; this installs it:")
+        sudo = "" if not hasattr(os, "geteuid") or os.geteuid() == 0 else "sudo "
+        print(f"{sudo}apt-get install -y {' '.join(packages)}", file=sys.stderr)
+        sys.exit(MISSING)
+    if not known_home:
+        make_environment()
+        STAMP.write_text(json.dumps(home))
+    import tomllib  # not at the top: an older Python must come as far as the message above
+
+    wanted = sorted(set(installed) | set(extras))
+    say("building and installing helixml[" + ",".join(wanted) + "]")
+    pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-q")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    require(*pip, *project["build-system"]["requires"])
+    # Isolation would download the build tools again for every build, and compile from nothing.
+    package = f".[{','.join(wanted)}]"
+    build = os.environ.get("HELIXML_BUILD", "require")
+    require(*pip, "--no-build-isolation", "-e", package, HELIXML_BUILD=build)
+    STAMP.write_text(json.dumps({**home, "sources": sources, "extras": wanted}))
+
+
+def train(arguments: list[str]) -> int:
+    """Run the main job."""
+    prepare("plot")
+    words = [str(PYTHON), "-m", "helixml.cli", "train", *arguments]
+    if os.name == "nt":
+        return run(*words)
+    os.execv(PYTHON, words)  # so that Ctrl-C and SIGTERM reach the training itself
+
+
+def test(arguments: list[str]) -> int:
+    """Run the tests; with ``--all`` the slow ones too, and everything in every configuration."""
+    prepare("dev", "plot")
+    everything = "--all" in arguments
+    arguments = [word for word in arguments if word != "--all"]
+    environment = {}
+    if "--device" in arguments:
+        place = arguments.index("--device")
+        if place + 1 == len(arguments):
+            say("--device needs the name of a device")
+            return 2
+        environment["HELIXML_DEVICE"] = arguments[place + 1]
+        del arguments[place : place + 2]
+    pytest = (PYTHON, "-m", "pytest", *([] if everything else ["-m", "not slow"]), *arguments)
+    codes = []
+    for other in ({}, *OTHER_CONFIGURATIONS) if everything else ({},):
+        if other:
+            say("once more with " + " ".join(f"{key}={value}" for key, value in other.items()))
+        codes.append(run(*pytest, **environment, **other))
+    return next((code for code in codes if code), 0)
+
+
+def bench(arguments: list[str]) -> int:
+    """Run every benchmark."""
+    prepare("plot")
+    return run(PYTHON, "bench", *arguments)
+
+
+def lint(arguments: list[str]) -> int:
+    """Run every linter, and say which ones complain."""
+    prepare("dev", "plot")
+    failed = [words for words in LINTERS if run(PYTHON.parent / words[0], *words[1:], *arguments)]
+    for words in failed:
+        say("complaints from " + " ".join(words))
+    return 1 if failed else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Find the command; options alone go to the main job."""
+    commands = {"train": train, "test": test, "bench": bench, "lint": lint}
+    if arguments and arguments[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        return train(arguments)
+    if arguments[0] in commands:
+        return commands[arguments[0]](arguments[1:])
+    say(f"there is no command {arguments[0]!r}; python3 dev.py help lists them")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""Build the extensions; everything else about the package is in pyproject.toml.
+
+1. The CPU kernels: each C source beside _kernels.pyx (but table.c) is compiled once per
+   instruction set and dtype, and all objects are linked into one extension.
+2. The engine: each helixml/_core/*.py with a .pxd of the same name is compiled as it is.
+
+Environment: HELIXML_BUILD=require makes a failed build an error, =never builds no extension
+(default: what does not build is left out, with a warning); HELIXML_SANITIZE=address,undefined
+adds sanitizers; HELIXML_CYTHON_DEBUG=1 turns Cython's bounds checks on.
+"""
+
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
+
+BUILD = os.environ.get("HELIXML_BUILD", "")
+SANITIZE = os.environ.get("HELIXML_SANITIZE", "")
+DEBUG = os.environ.get("HELIXML_CYTHON_DEBUG", "") == "1"
+
+CORE = Path("src/helixml/_core")
+KERNELS = Path("src/helixml/backends/cpu/kernels")
+SOURCES = sorted(map(str, KERNELS.glob("*.c")))
+HEADERS = sorted(map(str, KERNELS.glob("*.h")))
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=fast"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-wrapv", "-Wno-psabi"]
+INSTRUCTION_SETS = {"generic": []}
+if X86:
+    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]
+    INSTRUCTION_SETS["avx512"] = [f"-mavx512{part}" for part in ("f", "dq", "vl", "bw")]
+    INSTRUCTION_SETS["avx512"] += ["-mfma", "-mprefer-vector-width=512"]
+if SANITIZE:
+    FLAGS += ["-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+VARIANT = "-".join(filter(None, [SANITIZE.replace(",", "-"), "debug" if DEBUG else ""])) or "plain"
+
+
+class BuildExtensions(build_ext):
+    """Compile the kernels' variants, then build the extensions as usual."""
+
+    def build_extension(self, ext):
+        if ext.name.endswith("._kernels"):
+            if self.compiler.compiler_type == "msvc":
+                self.warn("the kernels need the vector types of gcc or clang: not built")
+                ext.optional = True
+                return
+            ext.extra_objects = self.compile_variants()
+        super().build_extension(ext)
+
+    def compile_variants(self):
+        """Compile each kernel source for each instruction set and dtype; return the objects."""
+        jobs = [
+            (source, isa, double)
+            for source in SOURCES
+            if not source.endswith("table.c")
+            for isa in INSTRUCTION_SETS
+            for double in (0, 1)
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(lambda job: self.compile_variant(*job), jobs))
+
+    def compile_variant(self, source, isa, double):
+        folder = str(Path(self.build_temp, VARIANT, f"{isa}-{'double' if double else 'float'}"))
+        (expected,) = self.compiler.object_filenames([source], output_dir=folder)
+        if self.force or newer_group([source, *HEADERS, __file__], expected):
+            self.compiler.compile(
+                [source],
+                output_dir=folder,
+                macros=[("HELIX_ISA", isa), ("HELIX_DOUBLE", str(double))],
+                extra_postargs=FLAGS + INSTRUCTION_SETS[isa],
+            )
+        return expected
+
+
+def extensions():
+    """Return the extensions, their Cython sources translated into build/cython."""
+    import numpy as np
+    from Cython.Build import cythonize
+
+    common = {
+        "optional": BUILD != "require",
+        "extra_compile_args": ["-g", f"-fsanitize={SANITIZE}"] if SANITIZE else [],
+        "extra_link_args": [f"-fsanitize={SANITIZE}"] if SANITIZE else [],
+    }
+    folder = f"build/cython/{VARIANT}"
+    wrapper = str(KERNELS / "_kernels.pyx")
+    kernels = Extension(
+        "helixml.backends.cpu.kernels._kernels",
+        [wrapper, str(KERNELS / "table.c")],
+        depends=[*SOURCES, *HEADERS, wrapper],
+        include_dirs=[str(KERNELS), np.get_include()],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+            *([("HELIX_X86", "1")] if X86 else []),
+        ],
+        **common,
+    )
+    engine = [
+        Extension(
+            f"helixml._core.{pxd.stem}",
+            [str(pxd.with_suffix(".py"))],
+            depends=[str(pxd), str(pxd.with_suffix(".py"))],
+            **common,
+        )
+        for pxd in sorted(CORE.glob("*.pxd"))
+        if pxd.with_suffix(".py").exists()
+    ]
+    plain = {"language_level": 3, "binding": True}
+    unchecked = {
+        "embedsignature": True,
+        "boundscheck": DEBUG,
+        "wraparound": DEBUG,
+        "initializedcheck": DEBUG,
+        "cdivision": not DEBUG,
+    }
+    return [
+        *cythonize([kernels], build_dir=folder, compiler_directives=plain | unchecked),
+        *cythonize(engine, build_dir=folder, compiler_directives=plain),
+    ]
+
+
+if BUILD not in ("", "require", "never"):
+    raise SystemExit(f"HELIXML_BUILD is {BUILD!r}. Hint: require, never, or nothing.")
+setup(
+    ext_modules=[] if BUILD == "never" else extensions(),
+    cmdclass={"build_ext": BuildExtensions},
+)

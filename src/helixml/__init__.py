@@ -1,0 +1,59 @@
+"""helixml: a tensor engine in NumPy and Cython, with its own reverse-mode autograd.
+
+Array functions stand here, in the spelling of the Python array API standard; `helixml.nn`,
+`helixml.optim`, `helixml.models`, `helixml.training` and `helixml.data` are loaded when first used.
+"""
+
+from helixml import config
+
+if config.get().pure:
+    from helixml import _pure
+
+    _pure.install()
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+from helixml import autograd, device, dtypes, errors, ops, random, shapes
+from helixml._core.modes import enable_grad, is_recording, no_grad
+from helixml._core.tensor import Tensor
+from helixml.autograd import grad, value_and_grad
+from helixml.backends.cpu.threads import get_num_threads, set_num_threads
+from helixml.device import Device
+from helixml.dtypes import (
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote,
+    result_type,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from helixml.ops import *  # noqa: F403
+
+if _TYPE_CHECKING:
+    from helixml import data, io, models, nn, optim, testing, training
+
+__version__ = "0.1.0"
+_LAZY = ("backends", "cli", "data", "io", "models", "nn", "optim", "testing", "training")
+
+
+def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562)
+    if name in _LAZY:
+        return _import_module(f"helixml.{name}")
+    raise AttributeError(f"module 'helixml' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

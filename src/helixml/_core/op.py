@@ -1,0 +1,749 @@
+"""What an op is, and how a call of one becomes a node of the graph.
+
+Everything that any part of the system needs to know about an op hangs on one `Op` object: how to
+compute it, its derivative, its samples for the tests, its documentation. There are three kinds.
+
+- A `Primitive` computes on raw arrays through a backend. Its VJP rules are written in public ops,
+  so a derivative is itself differentiable. **The save list of a rule is its parameter list**: a
+  rule that reads ``(g, out)`` keeps the output, ``(g, y)`` the input ``y``, and only what the
+  inputs that need gradients ask for is kept.
+- A `Composite` is a plain function of other ops.
+- A `Fused` op is a composite whose Python body *is the definition*, and for which a backend may
+  have kernels. Where it has none, the body runs; higher derivatives always use the body.
+
+Rules never sum over broadcast axes and never cast: `fit` does that once, here, for all of them.
+In a forward rule the parameters annotated ``Array`` are inputs, in a composite those annotated
+``Tensor``; all others are attributes. Read `tape` before this, `tensor` beside it.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from helixml import config, dtypes, shapes
+from helixml._core import tape
+from helixml._core.modes import recording
+from helixml._core.storage import user_line
+from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch
+from helixml.errors import (
+    BackendError,
+    DTypeError,
+    HelixError,
+    NotDifferentiableError,
+    ShapeError,
+)
+
+_SCALARS = (bool, int, float, complex)
+_NO_ATTRS: dict = {}
+_MISSING = inspect.Parameter.empty
+
+REGISTRY: dict = {}  # name -> Op, in order of definition
+
+
+class Op:
+    """A named operation; see the module's text for its kinds."""
+
+    kind = "op"
+
+    def __init__(self, function, name, skip):
+        self.name = name or function.__name__
+        self.function = function
+        self.__doc__ = function.__doc__
+        self.__name__ = self.name
+        self.__module__ = function.__module__
+        self.__wrapped__ = None
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+        self.parameters = parameters
+        self.__signature__ = inspect.Signature(parameters)
+        self.inputs = tuple([p.name for p in parameters if _is_input(p)])
+        self.attributes = {p.name: p.default for p in parameters if not _is_input(p)}
+        self.variadic = any("Sequence[" in str(p.annotation) for p in parameters if _is_input(p))
+        self.arity = len(self.inputs)
+        self.plain = not self.attributes and not self.variadic
+        self.oracle = None
+        self.make_samples = None
+        self.make_errors = None
+        self.options = {}  # what the harness must know: see helixml.testing
+        if self.name in REGISTRY:
+            raise BackendError(f"op: {self.name!r} is defined twice.")
+        REGISTRY[self.name] = self
+
+    def __repr__(self):
+        return f"<{self.kind} op {self.name}>"
+
+    def samples(self, function):
+        """Decorate a generator of samples for the test harness."""
+        self.make_samples = function
+        return function
+
+    def errors(self, function):
+        """Decorate a generator of calls that must fail: (call, exception type, pattern)."""
+        self.make_errors = function
+        return function
+
+    def bind(self, args, kwargs):
+        """Return (inputs, attributes) of a call, complete and in order."""
+        parameters = self.parameters
+        if len(args) > len(parameters):
+            raise self.bad_call(args, kwargs)
+        inputs = []
+        attributes = {}
+        taken = 0
+        for i in range(len(parameters)):
+            p = parameters[i]
+            if i < len(args) and p.kind != p.KEYWORD_ONLY:
+                value = args[i]
+                if p.name in kwargs:
+                    raise self.bad_call(args, kwargs)
+                taken += 1
+            elif p.name in kwargs:
+                value = kwargs[p.name]
+                taken += 1
+            else:
+                value = p.default
+                if value is _MISSING:
+                    raise self.bad_call(args, kwargs)
+            if p.name in self.attributes:
+                attributes[p.name] = value
+            elif self.variadic:
+                if isinstance(value, Tensor) or not hasattr(value, "__iter__"):
+                    raise DTypeError(
+                        f"{self.name}: takes a sequence of tensors, not {type(value).__name__}. "
+                        f"Hint: {self.name}([x, y])."
+                    )
+                inputs.extend(value)
+            else:
+                inputs.append(value)
+        if taken != len(args) + len(kwargs):
+            raise self.bad_call(args, kwargs)
+        return tuple(inputs), attributes
+
+    def bad_call(self, args, kwargs, error="the arguments do not fit"):
+        """Return the error for arguments that do not fit the signature, or for ``error``."""
+        try:
+            self.__signature__.bind(*args, **kwargs)
+            reason = str(error)
+        except TypeError as mismatch:
+            reason = str(mismatch)
+        return DTypeError(f"{self.name}: {reason}. Hint: {self.name}{self.__signature__}.")
+
+
+def _is_input(parameter):
+    annotation = str(parameter.annotation)
+    return "Array" in annotation or "Tensor" in annotation
+
+
+class Primitive(Op):
+    """An op with a forward rule on raw arrays and VJP rules in public ops."""
+
+    kind = "primitive"
+
+    def __init__(self, function, name, dtype, view, promotes):
+        Op.__init__(self, function, name, 1)  # the first parameter is the backend
+        self.dtype_rule = dtype
+        self.view = view
+        self.promotes = (
+            None if promotes is None else tuple([n in promotes for n in self.inputs])
+        )
+        self.prepare_attributes = None
+        self.explain = None
+        self.rules = {}  # input name -> (rule, names it reads, names it answers for)
+        self.plans = {}  # bit mask of the inputs that need gradients -> Plan
+
+    # Definition
+
+    def prepare(self, function):
+        """Decorate a check ``(inputs..., attributes...) -> attributes`` that runs before the op."""
+        self.prepare_attributes = function
+        return function
+
+    def diagnose(self, function):
+        """Decorate ``(inputs..., attributes...) -> error or None``, asked when the op failed."""
+        self.explain = function
+        return function
+
+    def vjp(self, *names):
+        """Decorate the rule for the gradients of ``names``; a rule for several returns a tuple.
+
+        The rule's parameters are ``g`` (the cotangent; a tuple of them if the op has several
+        outputs) and what it reads: inputs, ``out`` (or ``outs``), attributes, ``NAME_shape`` and
+        ``NAME_dtype`` of an input, ``needs`` (which of the op's inputs need a gradient).
+        """
+
+        def define(rule):
+            reads = tuple(inspect.signature(rule).parameters)
+            allowed = {"g", "out", "outs", "needs", *self.inputs, *self.attributes}
+            for name in self.inputs:
+                allowed |= {f"{name}_shape", f"{name}_dtype", f"{name}_shapes"}
+            unknown = set(reads) - allowed
+            if unknown or not set(names) <= set(self.inputs) or not names:
+                raise NotDifferentiableError(
+                    f"{self.name}: the rule for {names} reads {sorted(unknown)}; "
+                    f"it may read {sorted(allowed)}."
+                )
+            for name in names:
+                self.rules[name] = (rule, reads, names)
+            return rule
+
+        return define
+
+    # Calling
+
+    def __call__(self, *args, **kwargs):
+        if self.plain and not kwargs and len(args) == self.arity:
+            return self.run(args, _NO_ATTRS)
+        inputs, attributes = self.bind(args, kwargs)
+        return self.run(inputs, attributes)
+
+    def run(self, inputs, attributes):
+        """Compute, and record if an input requires a gradient. The path that every op takes."""
+        first = None
+        mask = 0
+        uniform = True
+        arrays = []
+        dtype = None
+        for i in range(len(inputs)):
+            value = inputs[i]
+            if not isinstance(value, Tensor):
+                uniform = False
+                break
+            array = value._array
+            if first is None:
+                first = value
+                dtype = array.dtype
+            elif value._backend is not first._backend:
+                raise device_mismatch(self.name, first, value)
+            elif array.dtype is not dtype:
+                uniform = False
+            if value._tracked or value._node is not None:
+                mask |= 1 << i
+            arrays.append(array)
+        if not uniform or self.dtype_rule is not None or self.promotes is not None:
+            inputs = self.to_tensors(inputs)
+            first, arrays, mask = self.promote(inputs)
+        backend = first._backend
+        if self.prepare_attributes is not None:
+            attributes = self.prepare_attributes(*self.grouped(inputs), **attributes)
+        try:
+            result = self.function(backend, *self.grouped(arrays), **attributes)
+        except HelixError:
+            raise
+        except Exception as error:
+            raise self.failure(error, inputs, attributes) from error
+
+        if type(result) is tuple:
+            outputs = tuple([Tensor(backend.ensure(array), backend) for array in result])
+        else:
+            if not isinstance(result, backend.array_type):
+                result = backend.ensure(result)
+            outputs = Tensor(result, backend)
+            if self.view:
+                inputs[0]._share(outputs)
+        if mask and recording.get():
+            self.record(inputs, attributes, mask, outputs)
+        return outputs
+
+    def grouped(self, values):
+        """Return ``values`` as the function takes them: one sequence for a variadic op."""
+        return (values,) if self.variadic else values
+
+    def to_tensors(self, inputs):
+        """Return ``inputs`` with everything but scalars and None made tensors; at least one is."""
+        like = None
+        for value in inputs:
+            if isinstance(value, Tensor):
+                like = value
+                break
+        result = []
+        for value in inputs:
+            if isinstance(value, Tensor) or value is None:
+                pass
+            elif isinstance(value, _SCALARS) and (like is not None or len(inputs) > 1):
+                pass
+            else:
+                value = as_tensor(self.name, value, like)  # noqa: PLW2901
+                like = like if like is not None else value
+            result.append(value)
+        if like is None:
+            if not result or result[0] is None:
+                raise DTypeError(f"{self.name}: needs at least one tensor.")
+            result[0] = as_tensor(self.name, result[0])
+        return tuple(result)
+
+    def promote(self, inputs):
+        """Return (first tensor, arrays in their common dtype, mask of those with gradients)."""
+        first = None
+        mask = 0
+        operands = []
+        chosen = self.promotes
+        for i in range(len(inputs)):
+            value = inputs[i]
+            takes_part = chosen is None or chosen[i]
+            if isinstance(value, Tensor):
+                if first is None:
+                    first = value
+                elif value._backend is not first._backend:
+                    raise device_mismatch(self.name, first, value)
+                if value._tracked or value._node is not None:
+                    mask |= 1 << i
+                if takes_part:
+                    operands.append(value.dtype)
+            elif value is not None and takes_part:
+                operands.append(_scalar_type(value))
+        dtype = dtypes.result_type(*operands) if operands else None
+        if self.dtype_rule == "float" and dtype is not None:
+            dtype = dtypes.as_float(dtype)
+        backend = first._backend
+        arrays = []
+        for i in range(len(inputs)):
+            value = inputs[i]
+            takes_part = chosen is None or chosen[i]
+            if isinstance(value, Tensor):
+                array = value._array
+                if takes_part and value.dtype != dtype:
+                    array = backend.astype(array, dtype)
+            elif value is None:
+                array = None
+            else:
+                try:
+                    array = backend.asarray(value, dtype=dtype if takes_part else None)
+                except (OverflowError, TypeError) as error:
+                    raise DTypeError(
+                        f"{self.name}: the scalar {value!r} does not fit {dtype}. "
+                        "Hint: cast the tensor with astype()."
+                    ) from error
+            arrays.append(array)
+        return first, arrays, mask
+
+    def failure(self, error, inputs, attributes):
+        """Return the library's error for a forward rule that raised ``error``."""
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
+        if self.explain is not None:
+            found = self.explain(*self.grouped(inputs), **attributes)
+            if found is not None:
+                return found
+        try:
+            shapes.broadcast(self.name, *[tensor.shape for tensor in tensors])
+        except ShapeError as found:
+            return found
+        what = ", ".join([f"{t.shape} {t.dtype}" for t in tensors])
+        options = "".join([f", {k}={v!r}" for k, v in attributes.items()])
+        if isinstance(error, TypeError):
+            return DTypeError(f"{self.name}: does not take {what}{options}: {error}")
+        return BackendError(f"{self.name}: failed for {what}{options}: {error}")
+
+    # Recording
+
+    def record(self, inputs, attributes, mask, outputs):
+        """Make the node of this call and attach it to ``outputs``."""
+        plan = self.plans.get(mask)
+        if plan is None:
+            plan = self.plans[mask] = Plan(self, mask, len(inputs))
+        several = type(outputs) is tuple
+        described = (
+            tuple([(o._array.shape, o.dtype, o._backend) for o in outputs])
+            if several
+            else ((outputs._array.shape, outputs.dtype, outputs._backend),)
+        )
+        if not any([dtypes.is_differentiable(d[1]) for d in described]):
+            return
+        parents, slots = edges(inputs, mask)
+        saved = _NOTHING if plan.empty else plan.save(inputs, outputs)
+        node = tape.Node(self, parents, slots, saved, attributes, described)
+        attach(node, outputs)
+
+    def pull(self, node, cotangents, needs):
+        """Return the gradient of each input (None where not needed), fitted to the input.
+
+        ``cotangents`` holds one Tensor or None for each output.
+        """
+        mask = 0
+        for i in range(len(needs)):
+            if node.parents[i] is not None:
+                mask |= 1 << i
+        plan = self.plans[mask]
+        g = materialized(node, cotangents)
+        values = plan.read(node, g, needs)
+        gradients = [None] * len(needs)
+        done = set()
+        for i in range(len(needs)):
+            if not needs[i] or gradients[i] is not None:
+                continue
+            rule, reads, answers = self.rule_for(i)
+            if rule in done:
+                continue
+            done.add(rule)
+            result = rule(*[values[name] for name in reads])
+            if self.variadic:
+                for j in range(len(needs)):
+                    if needs[j]:
+                        gradients[j] = fit(result[j], node, j)
+            elif len(answers) == 1:
+                gradients[i] = fit(result, node, i)
+            else:
+                for name, gradient in zip(answers, result, strict=True):
+                    j = self.inputs.index(name)
+                    if needs[j] and gradient is not None:
+                        gradients[j] = fit(gradient, node, j)
+        return gradients
+
+    def rule_for(self, i):
+        """Return the rule for input number ``i``; an error says that there is none."""
+        name = self.inputs[0 if self.variadic else i]
+        found = self.rules.get(name)
+        if found is None:
+            raise NotDifferentiableError(
+                f"{self.name}: has no derivative with respect to {name!r}. "
+                f"Hint: detach() that input if its gradient should be ignored."
+            )
+        return found
+
+
+_NOTHING: tuple = ()
+
+
+class Plan:
+    """What one op saves when a given set of its inputs needs gradients: read off the rules."""
+
+    def __init__(self, op, mask, count):
+        names = set()
+        for i in range(count):
+            if mask >> i & 1:
+                if op.variadic and op.inputs[0] not in op.rules:
+                    continue
+                name = op.inputs[0 if op.variadic else i]
+                if name in op.rules:
+                    names.update(op.rules[name][1])
+        names.discard("g")
+        self.op = op
+        self.attributes = [name for name in names if name in op.attributes]
+        self.wants_needs = "needs" in names
+        steps = []  # (name, what to save, index of the input)
+        for name in sorted(names):
+            if name in op.inputs:
+                steps.append((name, "input", op.inputs.index(name)))
+            elif name in ("out", "outs"):
+                steps.append((name, "output", 0))
+            elif name.endswith("_shapes"):
+                steps.append((name, "shapes", 0))
+            elif name.endswith("_shape") and name[:-6] in op.inputs:
+                steps.append((name, "shape", op.inputs.index(name[:-6])))
+            elif name.endswith("_dtype") and name[:-6] in op.inputs:
+                steps.append((name, "dtype", op.inputs.index(name[:-6])))
+        self.steps = steps
+        self.empty = not steps
+
+    def save(self, inputs, outputs):
+        """Return the tuple of saved values, one a step."""
+        saved = []
+        for _, what, i in self.steps:
+            if what == "input":
+                saved.append(keep(inputs[i]))
+            elif what == "output":
+                several = type(outputs) is tuple
+                saved.append(
+                    tuple([keep_output(o, k) for k, o in enumerate(outputs)])
+                    if several
+                    else keep_output(outputs, 0)
+                )
+            elif what == "shapes":
+                saved.append(tuple([value.shape for value in inputs]))
+            elif what == "shape":
+                saved.append(inputs[i].shape if isinstance(inputs[i], Tensor) else ())
+            else:
+                saved.append(inputs[i].dtype if isinstance(inputs[i], Tensor) else None)
+        return tuple(saved)
+
+    def read(self, node, g, needs):
+        """Return the values that the rules may read, by name."""
+        values = {"g": g}
+        for name in self.attributes:
+            values[name] = node.attrs[name]
+        if self.wants_needs:
+            values["needs"] = needs
+        saved = node.saved
+        for k in range(len(self.steps)):
+            value = saved[k]
+            name = self.steps[k][0]
+            if isinstance(value, tape.Saved):
+                value = restore(value, node, name)
+            elif name == "outs":
+                value = tuple([restore(v, node, name) for v in value])
+            values[name] = value
+        return values
+
+
+def edges(inputs, mask):
+    """Return (parents, slots) of a node: where the gradient of each input goes."""
+    parents = []
+    slots = None
+    for i in range(len(inputs)):
+        if mask >> i & 1:
+            value = inputs[i]
+            node = value._node
+            if node is None:
+                parents.append(value)
+            else:
+                parents.append(node)
+                if value._slot != 0:
+                    if slots is None:
+                        slots = [0] * len(inputs)
+                    slots[i] = value._slot
+        else:
+            parents.append(None)
+    return tuple(parents), slots
+
+
+def attach(node, outputs):
+    """Make ``outputs`` results of ``node``."""
+    if config.debug_seen() and config.get().debug:
+        node.origin = user_line()
+    if type(outputs) is tuple:
+        for slot, output in enumerate(outputs):
+            if dtypes.is_differentiable(output.dtype):
+                output._node = node
+                output._slot = slot
+    else:
+        outputs._node = node
+
+
+def keep(value):
+    """Return what the tape saves of an input: a `tape.Saved`, or the scalar itself."""
+    if not isinstance(value, Tensor):
+        return value
+    source = value._node
+    if source is None and value._tracked:
+        source = value
+    return tape.Saved(value._array, value._backend, value._share(), source, value._slot)
+
+
+def keep_output(output, slot):
+    """Return what the tape saves of an output: without its node, which would make a cycle."""
+    return tape.Saved(output._array, output._backend, output._share(), None, slot)
+
+
+def restore(saved, node, name):
+    """Return a saved value as a tensor, tied to where it came from if recording is on."""
+    saved.check(node.op.name, name)
+    source = saved.source
+    attached = recording.get()
+    if attached and isinstance(source, Tensor):
+        return source
+    value = Tensor(saved.array, saved.backend)
+    value._cell = saved.cell
+    saved.cell.add_viewer(value)
+    if attached:
+        value._node = node if name in ("out", "outs") else source
+        value._slot = saved.slot
+    return value
+
+
+def materialized(node, cotangents):
+    """Return the cotangent of a node, or a tuple of them with zeros for the missing ones."""
+    if len(node.outputs) == 1:
+        return cotangents[0]
+    result = []
+    for cotangent, (shape, dtype, backend) in zip(cotangents, node.outputs, strict=True):
+        if cotangent is None and dtypes.is_differentiable(dtype):
+            cotangent = Tensor(backend.zeros(shape, dtype=dtype), backend)  # noqa: PLW2901
+        result.append(cotangent)
+    return tuple(result)
+
+
+def fit(gradient, node, i):
+    """Return ``gradient`` in the shape and dtype of input ``i``: the transpose of broadcasting."""
+    parent = node.parents[i]
+    if isinstance(parent, Tensor):
+        shape = parent._array.shape
+        dtype = parent.dtype
+    else:
+        shape, dtype, _ = parent.outputs[0 if node.slots is None else node.slots[i]]
+    array = gradient._array
+    if array.shape != shape:
+        gradient = OPS.sum_to(gradient, tuple(shape))
+    if gradient.dtype != dtype:
+        if dtypes.kind(gradient.dtype) == "c" and dtypes.kind(dtype) != "c":
+            gradient = OPS.real(gradient)
+        gradient = OPS.astype(gradient, dtype)
+    return gradient
+
+
+def _scalar_type(value):
+    for kind in _SCALARS:
+        if isinstance(value, kind):
+            return kind
+    raise DTypeError(f"promotion: {type(value).__name__} is no number.")
+
+
+class Composite(Op):
+    """A function of other ops, with no rule of its own."""
+
+    kind = "composite"
+
+    def __init__(self, function, name):
+        Op.__init__(self, function, name, 0)
+        names = [p.name for p in self.parameters if p.kind != p.KEYWORD_ONLY]
+        self.converts = tuple([n in self.inputs and not self.variadic for n in names])
+
+    def __call__(self, *args, **kwargs):
+        converts = self.converts
+        for i in range(min(len(args), len(converts))):
+            if converts[i] and not isinstance(args[i], Tensor):
+                args = self.converted(args)
+                break
+        try:
+            return self.function(*args, **kwargs)
+        except TypeError as error:
+            if isinstance(error, HelixError):
+                raise
+            raise self.bad_call(args, kwargs, error) from error
+
+    def converted(self, args):
+        """Return ``args`` with array-likes made tensors; None stays."""
+        like = None
+        for value in args:
+            if isinstance(value, Tensor):
+                like = value
+                break
+        result = list(args)
+        for i in range(min(len(args), len(self.converts))):
+            value = args[i]
+            if self.converts[i] and value is not None and not isinstance(value, Tensor):
+                result[i] = as_tensor(self.name, value, like)
+        return tuple(result)
+
+
+class Fused(Op):
+    """An op whose body is its definition, and that a backend may compute by kernels.
+
+    ``writes`` names the inputs that the op overwrites; such an op is for leaves and gives no
+    gradient. The conventions of a kernel are in `helixml.backends.dispatch`.
+    """
+
+    kind = "fused"
+
+    def __init__(self, function, name, writes):
+        Op.__init__(self, function, name, 0)
+        self.writes = tuple(writes)
+        self.check_call = None
+
+    def check(self, function):
+        """Decorate a check ``(inputs..., attributes...) -> None`` of shapes and values."""
+        self.check_call = function
+        return function
+
+    def __call__(self, *args, **kwargs):
+        inputs, attributes = self.bind(args, kwargs)
+        first = None
+        for value in inputs:
+            if isinstance(value, Tensor):
+                first = value
+                break
+        tensors = []
+        arrays = []
+        mask = 0
+        for i in range(len(inputs)):
+            value = inputs[i]
+            if value is not None and not isinstance(value, Tensor):
+                value = as_tensor(self.name, value, first)
+            if value is None:
+                arrays.append(None)
+            else:
+                if first is None:
+                    first = value
+                elif value._backend is not first._backend:
+                    raise device_mismatch(self.name, first, value)
+                if value._tracked or value._node is not None:
+                    mask |= 1 << i
+                arrays.append(value._array)
+            tensors.append(value)
+        if self.check_call is not None:
+            self.check_call(*tensors, **attributes)
+        kernel = first._backend.kernels.find(self.name, arrays, attributes)
+        if kernel is None:
+            return self.define(tensors, attributes)
+        if self.writes:
+            for name in self.writes:
+                i = self.inputs.index(name)
+                if tensors[i] is not None:
+                    arrays[i] = tensors[i]._begin_write(self.name)
+            kernel(*arrays, **attributes)
+            return None
+        return self.run_kernel(kernel, tensors, arrays, attributes, mask)
+
+    def define(self, tensors, attributes):
+        """Run the definition."""
+        return self.function(**dict(zip(self.inputs, tensors, strict=True)), **attributes)
+
+    def run_kernel(self, kernel, tensors, arrays, attributes, mask):
+        """Compute by ``kernel`` and record one node for the whole op."""
+        backend = next(t for t in tensors if t is not None)._backend
+        results, residuals = kernel(*arrays, **attributes)
+        outputs = tuple([Tensor(array, backend) for array in results])
+        if mask and recording.get():
+            parents, slots = edges(tensors, mask)
+            saved = (tuple([None if t is None else keep(t) for t in tensors]), residuals)
+            described = tuple([(o._array.shape, o._array.dtype, backend) for o in outputs])
+            attach(tape.Node(self, parents, slots, saved, attributes, described), outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def pull(self, node, cotangents, needs):
+        """Return gradients by the backward kernel, or by differentiating the definition."""
+        saved, residuals = node.saved
+        tensors = [
+            None if s is None else restore(s, node, self.inputs[i]) for i, s in enumerate(saved)
+        ]
+        if not recording.get():
+            backend = node.outputs[0][2]
+            arrays = [None if t is None else t._array for t in tensors]
+            kernel = backend.kernels.find(self.name + "_vjp", arrays, node.attrs)
+            if kernel is not None:
+                raw = tuple([None if c is None else c._array for c in cotangents])
+                results = kernel(raw, tuple(needs), tuple(arrays), residuals, **node.attrs)
+                return [
+                    fit(Tensor(results[i], backend), node, i) if needs[i] else None
+                    for i in range(len(needs))
+                ]
+        return OPS.pull_definition(self, node, tensors, cotangents, needs)
+
+
+def primitive(function=None, *, name=None, dtype=None, view=False, promotes=None, oracle=None):
+    """Make a `Primitive` of a forward rule ``(B, inputs..., attributes...)``.
+
+    Parameters
+    ----------
+    dtype : None (inputs are promoted to their common dtype) or ``"float"`` (and from there to a
+        float, as for ``sqrt`` of an integer).
+    view : the result may share memory with the first input.
+    promotes : names of the inputs that are promoted together; all of them if left out.
+    oracle : an independent NumPy function for the tests, given float64 arrays.
+    """
+
+    def define(f):
+        op = Primitive(f, name, dtype, view, promotes)
+        op.oracle = oracle
+        return op
+
+    return define if function is None else define(function)
+
+
+def composite(function=None, *, name=None, oracle=None):
+    """Make a `Composite` of a function of tensors."""
+
+    def define(f):
+        op = Composite(f, name)
+        op.oracle = oracle
+        return op
+
+    return define if function is None else define(function)
+
+
+def fused(function=None, *, name=None, writes=(), oracle=None):
+    """Make a `Fused` op of its definition."""
+
+    def define(f):
+        op = Fused(f, name, writes)
+        op.oracle = oracle
+        return op
+
+    return define if function is None else define(function)

@@ -1,0 +1,84 @@
+"""Samples: how an op describes calls of itself to the test harness, without making any array.
+
+A `Sample` is a recipe: shapes, domains, attributes. The harness turns it into arrays of every dtype
+and layout, so that adding an op needs no test function. Knows nothing of tensors or devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Failure", "Input", "Sample", "booleans", "floats", "integers", "sample"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One random input.
+
+    Attributes
+    ----------
+    kind : "float", "int" or "bool".
+    shape : its shape.
+    low, high : its values lie in [low, high); for "float" and "int".
+    values : exact values instead of random ones, flat.
+    distinct : no two values lie close together (for max, sort: a difference quotient needs room).
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    low: float = -2.0
+    high: float = 2.0
+    values: tuple[float, ...] | None = None
+    distinct: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call: inputs (`Input`, a Python scalar, None, or a list of them) and attributes.
+
+    ``value_only`` says that gradients are not compared with finite differences here (kinks,
+    infinities), ``dtypes`` restricts the dtypes in which the call makes sense, ``orders`` is how
+    often the gradient is differentiated (2 unless that is too costly).
+    """
+
+    inputs: tuple[Any, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    value_only: bool = False
+    orders: int = 2
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One call that must fail: what to call, the exception type, a pattern of its message."""
+
+    call: Callable[[], Any]
+    error: type[Exception]
+    pattern: str
+
+
+def floats(*shape: int, low: float = -2.0, high: float = 2.0, distinct: bool = False) -> Input:
+    """Describe a random float input of ``shape``."""
+    return Input("float", shape, low, high, None, distinct)
+
+
+def integers(*shape: int, low: int = 0, high: int = 3) -> Input:
+    """Describe a random integer input of ``shape`` with values in [low, high)."""
+    return Input("int", shape, low, high)
+
+
+def booleans(*shape: int) -> Input:
+    """Describe a random boolean input of ``shape``."""
+    return Input("bool", shape)
+
+
+def values(*items: float) -> Input:
+    """Describe a one-dimensional float input with just these values."""
+    return Input("float", (len(items),), values=items)
+
+
+def sample(*inputs: Any, value_only: bool = False, orders: int = 2, **attributes: Any) -> Sample:
+    """Describe a call; a tuple among ``inputs`` stands for a random float input of that shape."""
+    made = tuple(floats(*item) if isinstance(item, tuple) else item for item in inputs)
+    return Sample(made, attributes, value_only, orders)

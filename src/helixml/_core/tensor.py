@@ -1,0 +1,507 @@
+"""Tensor: an array, and the place it has in the graph.
+
+A tensor holds a raw array, the backend that understands it, and, if it was computed from tensors
+that require gradients, the `tape.Node` that made it. Tensors are values: no two are observably
+aliased, ``x += y`` makes a new tensor, ``x[i] = v`` gives this one object a new array and node.
+Only `Tensor.assign_` (and the optimizers' in-place ops) write an array, and then a living tensor
+that looks at the same array gets its own copy first.
+
+Operators and methods are one-liners over ops, which arrive through `OPS`: this file knows their
+names and nothing else of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helixml import dtypes
+from helixml._core import tape
+from helixml._core.modes import recording
+from helixml._core.storage import Cell
+from helixml.device import Device
+from helixml.errors import (
+    DTypeError,
+    GraphError,
+    InplaceError,
+    NotDifferentiableError,
+    ShapeError,
+)
+
+
+class Ops:
+    """The ops that tensor methods call, filled in when `helixml.ops` is imported."""
+
+
+OPS = Ops()
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    Make one with `helixml.tensor` (copies) or `helixml.asarray` (shares where it can).
+
+    Attributes
+    ----------
+    shape, ndim, size, dtype, nbytes, device : as in the array API.
+    requires_grad : whether gradients flow to it.
+    grad : Tensor or None; on a leaf, the sum of the gradients of all backward passes so far.
+    is_leaf : whether it was made by the user and not by a recorded op.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> x = hx.tensor([[1.0, 2.0]], requires_grad=True)
+    >>> y = (x * x).sum()
+    >>> y.backward()
+    >>> x.grad
+    tensor([[2., 4.]])
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_array",
+        "_backend",
+        "_cell",
+        "_node",
+        "_slot",
+        "_tracked",
+        "grad",
+    )
+
+    def __init__(self, array, backend):
+        # Private: users call helixml.tensor; ops call this with arrays that they own.
+        self._array = array
+        self._backend = backend
+        self._cell = None  # see storage.py: None until somebody else looks at the array
+        self._node = None
+        self._slot = 0
+        self._tracked = False  # a leaf that requires a gradient
+        self.grad = None
+
+    # What it is
+
+    @property
+    def shape(self):
+        """Sizes of the axes, a tuple of integers."""
+        return tuple(self._array.shape)
+
+    @property
+    def ndim(self):
+        """Number of axes."""
+        return len(self._array.shape)
+
+    @property
+    def size(self):
+        """Number of elements."""
+        total = 1
+        for n in self._array.shape:
+            total *= n
+        return total
+
+    @property
+    def dtype(self):
+        """Type of the elements, a ``numpy.dtype``."""
+        return self._backend.dtype_of(self._array)
+
+    @property
+    def nbytes(self):
+        """Bytes that the elements take: size times item size."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def device(self):
+        """Where the array lives."""
+        return self._backend.device
+
+    @property
+    def is_leaf(self):
+        """Whether no recorded op made it."""
+        return self._node is None
+
+    @property
+    def requires_grad(self):
+        """Whether gradients flow to it. Can be set on leaves of a float dtype."""
+        return self._tracked or self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value):
+        value = bool(value)
+        if self._node is not None and not value:
+            raise GraphError(
+                "requires_grad: a computed tensor cannot be switched off. Hint: use detach()."
+            )
+        if value and not dtypes.is_differentiable(self.dtype):
+            raise NotDifferentiableError(
+                f"requires_grad: {self.dtype} has no gradient. Hint: cast with astype('float32')."
+            )
+        self._tracked = value and self._node is None
+
+    @property
+    def T(self):  # noqa: N802  the array API's name
+        """The transpose of a matrix (exactly two axes)."""
+        if self.ndim != 2:
+            raise ShapeError(f"T: needs two axes, the shape is {self.shape}. Hint: .mT")
+        return OPS.permute_dims(self, (1, 0))
+
+    @property
+    def mT(self):  # noqa: N802  the array API's name
+        """The last two axes exchanged."""
+        return OPS.matrix_transpose(self)
+
+    # Gradients
+
+    def backward(self, gradient=None, *, create_graph=False, retain_graph=None):
+        """Add dself/dleaf to ``leaf.grad`` of every leaf that this tensor was computed from.
+
+        Parameters
+        ----------
+        gradient : Tensor of this shape, the cotangent to start from; 1 for a scalar if left out.
+        create_graph : record the backward pass, so that gradients can be differentiated again.
+        retain_graph : keep saved values for another pass; by default as ``create_graph``.
+
+        Raises
+        ------
+        GraphError : nothing here requires a gradient, or a non-scalar got no ``gradient``.
+        GraphFreedError : the graph was walked before.
+        InplaceError : a value that the pass reads was overwritten in place.
+        """
+        OPS.backward(self, gradient, create_graph, retain_graph)
+
+    def detach(self):
+        """Return the same values outside the graph."""
+        out = Tensor(self._array, self._backend)
+        self._share(out)
+        return out
+
+    # Sharing and writing
+
+    def _share(self, other=None):
+        """Return the cell of this array, made now if need be; ``other`` looks at the array too."""
+        cell = self._cell
+        if cell is None:
+            cell = self._cell = Cell()
+        cell.add_viewer(self)
+        if other is not None:
+            other._cell = cell
+            cell.add_viewer(other)
+        return cell
+
+    def _begin_write(self, op):
+        """Return this tensor's array, ready to be overwritten, and count the write.
+
+        Raises InplaceError if the tensor is not a leaf, or requires a gradient while recording.
+        """
+        if self._node is not None:
+            raise InplaceError(
+                f"{op}: writes only to leaves, and this tensor (shape {self.shape}) was computed "
+                f"by {self._node.op.name}. Hint: x = x.detach() first, or make a new value."
+            )
+        if self._tracked and recording.get():
+            raise InplaceError(
+                f"{op}: this leaf (shape {self.shape}) requires a gradient. "
+                "Hint: write inside `with hx.no_grad():`."
+            )
+        cell = self._cell
+        if cell is not None:
+            backend = self._backend
+            for viewer in cell.living():
+                if viewer is not self and viewer._cell is cell:
+                    viewer._array = backend.copy(viewer._array)
+                    # Its own array now. Values saved through the old cell stay guarded by it.
+                    viewer._cell = None
+            if cell.borrowed:
+                self._array = backend.copy(self._array)
+                self._cell = cell = None
+            else:
+                cell.written(op)
+        return self._array
+
+    def assign_(self, value):
+        """Overwrite the elements in place.
+
+        For leaves: parameters under `no_grad`, running statistics, buffers. Shape and dtype stay.
+
+        Parameters
+        ----------
+        value : Tensor or array or scalar that broadcasts to this shape.
+
+        Returns
+        -------
+        This tensor.
+
+        Raises
+        ------
+        InplaceError : the tensor was computed by an op, or requires a gradient while recording.
+        ShapeError : ``value`` does not broadcast to this shape.
+        """
+        backend = self._backend
+        value = as_tensor("assign_", value, self)
+        if value._backend is not backend:
+            raise device_mismatch("assign_", self, value)
+        source = value._array
+        if tuple(source.shape) != self.shape:
+            try:
+                source = backend.broadcast_to(source, self.shape)
+            except Exception as error:
+                raise ShapeError(
+                    f"assign_: a value of shape {value.shape} does not fit {self.shape}."
+                ) from error
+        if value is not self and value._cell is not None and value._cell is self._cell:
+            source = backend.copy(source)
+        target = self._begin_write("assign_")
+        self._array = backend.assign(target, source)
+        return self
+
+    # Leaving
+
+    def numpy(self, copy=False):
+        """Return the values as a NumPy array.
+
+        Without ``copy``, a tensor on the CPU gives a read-only view of its own memory.
+        """
+        if not copy:
+            self._share()
+        array = self._backend.to_numpy(self._array)
+        if copy:
+            return np.array(array)
+        array = array.view()
+        array.flags.writeable = False
+        return array
+
+    def item(self):
+        """Return the only element as a Python scalar."""
+        if self.size != 1:
+            raise ShapeError(f"item: needs exactly one element, the shape is {self.shape}.")
+        return self._backend.to_numpy(self._array).item()
+
+    def tolist(self):
+        """Return the values as nested lists of Python scalars."""
+        return self._backend.to_numpy(self._array).tolist()
+
+    def to(self, device):
+        """Return the values on another device (this tensor itself if it lives there)."""
+        return OPS.to_device(self, Device(device))
+
+    def astype(self, dtype):
+        """Return the values in another dtype."""
+        return OPS.astype(self, dtype)
+
+    # Methods that are ops
+
+    def reshape(self, *shape):
+        """Return the values in another shape; see `helixml.reshape`."""
+        if len(shape) == 1 and not hasattr(shape[0], "__index__"):
+            shape = shape[0]
+        return OPS.reshape(self, shape)
+
+    def permute_dims(self, *axes):
+        """Return the axes in another order; see `helixml.permute_dims`."""
+        if len(axes) == 1 and not hasattr(axes[0], "__index__"):
+            axes = axes[0]
+        return OPS.permute_dims(self, axes)
+
+    def sum(self, axis=None, keepdims=False):
+        """Return the sum over ``axis``; see `helixml.sum`."""
+        return OPS.sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis=None, keepdims=False):
+        """Return the mean over ``axis``; see `helixml.mean`."""
+        return OPS.mean(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis=None, keepdims=False):
+        """Return the maximum over ``axis``; see `helixml.max`."""
+        return OPS.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis=None, keepdims=False):
+        """Return the minimum over ``axis``; see `helixml.min`."""
+        return OPS.min(self, axis=axis, keepdims=keepdims)
+
+    # Operators
+
+    def __add__(self, other):
+        return OPS.add(self, other)
+
+    def __radd__(self, other):
+        return OPS.add(other, self)
+
+    def __sub__(self, other):
+        return OPS.subtract(self, other)
+
+    def __rsub__(self, other):
+        return OPS.subtract(other, self)
+
+    def __mul__(self, other):
+        return OPS.multiply(self, other)
+
+    def __rmul__(self, other):
+        return OPS.multiply(other, self)
+
+    def __truediv__(self, other):
+        return OPS.divide(self, other)
+
+    def __rtruediv__(self, other):
+        return OPS.divide(other, self)
+
+    def __floordiv__(self, other):
+        return OPS.floor_divide(self, other)
+
+    def __rfloordiv__(self, other):
+        return OPS.floor_divide(other, self)
+
+    def __mod__(self, other):
+        return OPS.remainder(self, other)
+
+    def __rmod__(self, other):
+        return OPS.remainder(other, self)
+
+    def __pow__(self, other):
+        return OPS.pow(self, other)
+
+    def __rpow__(self, other):
+        return OPS.pow(other, self)
+
+    def __matmul__(self, other):
+        return OPS.matmul(self, other)
+
+    def __rmatmul__(self, other):
+        return OPS.matmul(other, self)
+
+    def __neg__(self):
+        return OPS.negative(self)
+
+    def __pos__(self):
+        return self
+
+    def __abs__(self):
+        return OPS.abs(self)
+
+    def __invert__(self):
+        return OPS.bitwise_invert(self)
+
+    def __and__(self, other):
+        return OPS.bitwise_and(self, other)
+
+    def __rand__(self, other):
+        return OPS.bitwise_and(other, self)
+
+    def __or__(self, other):
+        return OPS.bitwise_or(self, other)
+
+    def __ror__(self, other):
+        return OPS.bitwise_or(other, self)
+
+    def __xor__(self, other):
+        return OPS.bitwise_xor(self, other)
+
+    def __rxor__(self, other):
+        return OPS.bitwise_xor(other, self)
+
+    def __eq__(self, other):
+        return OPS.equal(self, other)
+
+    def __ne__(self, other):
+        return OPS.not_equal(self, other)
+
+    def __lt__(self, other):
+        return OPS.less(self, other)
+
+    def __le__(self, other):
+        return OPS.less_equal(self, other)
+
+    def __gt__(self, other):
+        return OPS.greater(self, other)
+
+    def __ge__(self, other):
+        return OPS.greater_equal(self, other)
+
+    def __hash__(self):
+        return object.__hash__(self)
+
+    # Indexing
+
+    def __getitem__(self, index):
+        return OPS.getitem(self, index)
+
+    def __setitem__(self, index, value):
+        if self._tracked and recording.get():
+            raise InplaceError(
+                f"setitem: this leaf (shape {self.shape}) requires a gradient, and x[i] = v would "
+                "take its place. Hint: x = x.at[i].set(v), or assign_ inside `with hx.no_grad():`."
+            )
+        OPS.setitem(self, index, value)
+
+    @property
+    def at(self):
+        """Updates that return a new tensor: ``x.at[i].set(v)``, ``x.at[i].add(v)``."""
+        return OPS.at(self)
+
+    def __len__(self):
+        shape = self._array.shape
+        if len(shape) == 0:
+            raise DTypeError("len: a scalar tensor has no length. Hint: its shape is ().")
+        return shape[0]
+
+    def __iter__(self):
+        if self.ndim == 0:
+            raise DTypeError("iteration: a scalar tensor has no axis to go along.")
+        return iter([self[i] for i in range(len(self))])
+
+    # Python scalars
+
+    def __bool__(self):
+        if self.size != 1:
+            raise ShapeError(
+                f"bool: the truth of {self.size} elements (shape {self.shape}) is ambiguous. "
+                "Hint: hx.any(x) or hx.all(x)."
+            )
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __complex__(self):
+        return complex(self.item())
+
+    def __index__(self):
+        if self.ndim != 0 or dtypes.kind(self.dtype) not in "ui":
+            raise DTypeError(
+                f"index: only a scalar of an integer dtype can index, not shape {self.shape}, "
+                f"{self.dtype}."
+            )
+        return self.item()
+
+    # Looks and protocols
+
+    def __repr__(self):
+        return OPS.represent(self)
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __array__(self, dtype=None, copy=None):
+        return OPS.to_array(self, dtype, copy)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        return OPS.array_ufunc(ufunc, method, inputs, options)
+
+    def __reduce__(self):
+        return OPS.reduce(self)
+
+    def __deepcopy__(self, memo):
+        rebuild, args = self.__reduce__()[:2]
+        return rebuild(*args)
+
+
+def as_tensor(op, value, like=None):
+    """Return ``value`` as a tensor on the device of ``like``; scalars take its dtype's kind."""
+    if isinstance(value, Tensor):
+        return value
+    return OPS.convert(op, value, like)
+
+
+def device_mismatch(op, x, y):
+    """Return the error for operands on different devices."""
+    return OPS.device_mismatch(op, x, y)

@@ -1,0 +1,250 @@
+"""`CpuBackend`: NumPy's functions bound as they are, and kernels where they were compiled.
+
+What NumPy does well stays NumPy's. 16-bit floats are summed and multiplied in float32, which NumPy
+alone would not do; everything else that is not NumPy's own comes from `base` or from `kernels`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from helixml import config, dtypes
+from helixml.backends.base import BackendBase
+from helixml.backends.dispatch import Kernel, KernelTable
+from helixml.device import Device
+from helixml.dtypes import DType
+from helixml.errors import DeviceError
+from helixml.shapes import Shape
+
+__all__ = ["CpuBackend", "create"]
+
+Array = np.ndarray[Any, Any]
+
+
+def create(device: Device) -> CpuBackend:
+    """Return the backend of ``device``, which must be plain ``"cpu"``."""
+    if device.index:
+        raise DeviceError(f"device {device.name!r}: there is one CPU. Hint: write 'cpu'.")
+    return CpuBackend(device)
+
+
+class CpuBackend(BackendBase):
+    """NumPy arrays in, NumPy arrays out."""
+
+    name = "cpu"
+    device_kinds = ("cpu",)
+    array_type = np.ndarray
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.kernels = KernelTable(_compiled())
+
+    # Making and moving
+
+    def asarray(self, value: Any, *, dtype: DType | None = None) -> Array:
+        """Return ``value`` as an array, sharing memory where it can."""
+        return np.asarray(value, dtype=dtype)
+
+    def to_numpy(self, x: Array) -> Array:
+        """Return ``x`` itself."""
+        return x
+
+    def ensure(self, value: Any) -> Array:
+        """Return a NumPy scalar as a 0-d array."""
+        return np.asarray(value)
+
+    def dtype_of(self, x: Array) -> DType:
+        """Return the element type."""
+        return x.dtype
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy."""
+        return x.copy()
+
+    def assign(self, target: Array, source: Array) -> Array:
+        """Overwrite ``target``."""
+        np.copyto(target, source, casting="unsafe")
+        return target
+
+    def capabilities(self) -> dict[str, Any]:
+        """Return NumPy's version, the threads granted and the kernels' instruction set."""
+        from helixml.backends.cpu import kernels, threads  # noqa: PLC0415  floor-1 siblings
+
+        return {
+            **super().capabilities(),
+            "numpy": np.__version__,
+            "threads": threads.get_num_threads(),
+            "instruction_set": kernels.available() or "none: not compiled",
+        }
+
+    # Tier 0: creation
+
+    def zeros(self, shape: Shape, *, dtype: DType) -> Array:
+        """Return zeros."""
+        return np.zeros(shape, dtype)
+
+    def ones(self, shape: Shape, *, dtype: DType) -> Array:
+        """Return ones."""
+        return np.ones(shape, dtype)
+
+    def full(self, shape: Shape, value: Any, *, dtype: DType) -> Array:
+        """Return ``value`` everywhere."""
+        return np.full(shape, value, dtype)
+
+    def arange(self, start: Any, stop: Any, step: Any, *, dtype: DType) -> Array:
+        """Return evenly spaced values."""
+        return np.arange(start, stop, step).astype(dtype, copy=False)
+
+    def eye(self, rows: int, columns: int, *, k: int = 0, dtype: DType) -> Array:
+        """Return ones on diagonal ``k``."""
+        return np.eye(rows, columns, k, dtype)
+
+    def astype(self, x: Array, dtype: DType) -> Array:
+        """Return ``x`` in ``dtype``; itself if it has it."""
+        return x.astype(dtype, copy=False)
+
+    # Tier 0: NumPy's own
+
+    abs = staticmethod(np.absolute)
+    negative = staticmethod(np.negative)
+    sign = staticmethod(np.sign)
+    sqrt = staticmethod(np.sqrt)
+    square = staticmethod(np.square)
+    exp = staticmethod(np.exp)
+    expm1 = staticmethod(np.expm1)
+    log = staticmethod(np.log)
+    log1p = staticmethod(np.log1p)
+    sin = staticmethod(np.sin)
+    cos = staticmethod(np.cos)
+    tanh = staticmethod(np.tanh)
+    floor = staticmethod(np.floor)
+    ceil = staticmethod(np.ceil)
+    round = staticmethod(np.rint)
+    isfinite = staticmethod(np.isfinite)
+    isnan = staticmethod(np.isnan)
+    isinf = staticmethod(np.isinf)
+    logical_not = staticmethod(np.logical_not)
+    bitwise_invert = staticmethod(np.invert)
+    add = staticmethod(np.add)
+    subtract = staticmethod(np.subtract)
+    multiply = staticmethod(np.multiply)
+    divide = staticmethod(np.true_divide)
+    floor_divide = staticmethod(np.floor_divide)
+    remainder = staticmethod(np.remainder)
+    pow = staticmethod(np.power)
+    maximum = staticmethod(np.maximum)
+    minimum = staticmethod(np.minimum)
+    equal = staticmethod(np.equal)
+    not_equal = staticmethod(np.not_equal)
+    less = staticmethod(np.less)
+    less_equal = staticmethod(np.less_equal)
+    greater = staticmethod(np.greater)
+    greater_equal = staticmethod(np.greater_equal)
+    logical_and = staticmethod(np.logical_and)
+    logical_or = staticmethod(np.logical_or)
+    logical_xor = staticmethod(np.logical_xor)
+    bitwise_and = staticmethod(np.bitwise_and)
+    bitwise_or = staticmethod(np.bitwise_or)
+    bitwise_xor = staticmethod(np.bitwise_xor)
+    bitwise_right_shift = staticmethod(np.right_shift)
+    where = staticmethod(np.where)
+    any = staticmethod(np.any)
+    all = staticmethod(np.all)
+    argmax = staticmethod(np.argmax)
+    argmin = staticmethod(np.argmin)
+    max = staticmethod(np.max)
+    min = staticmethod(np.min)
+    reshape = staticmethod(np.reshape)
+    permute_dims = staticmethod(np.transpose)
+    broadcast_to = staticmethod(np.broadcast_to)
+    concat = staticmethod(np.concatenate)
+    flip = staticmethod(np.flip)
+    roll = staticmethod(np.roll)
+    tril = staticmethod(np.tril)
+    triu = staticmethod(np.triu)
+    take = staticmethod(np.take)
+    take_along_axis = staticmethod(np.take_along_axis)
+
+    def getitem(self, x: Array, index: tuple[Any, ...]) -> Array:
+        """Return ``x[index]`` for a basic index: a view."""
+        return x[index]
+
+    def argsort(self, x: Array, *, axis: int) -> Array:
+        """Return the order that sorts ``x``; equal entries keep theirs."""
+        return np.argsort(x, axis=axis, kind="stable")
+
+    # Tier 0: accumulating
+
+    def sum(self, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Return the sum; 16-bit floats add up in float32, integers in 64 bits."""
+        wide = _accumulator(x.dtype)
+        total = np.sum(x, axis=axis, dtype=wide, keepdims=keepdims)
+        return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
+
+    def prod(self, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Return the product; accumulates as `sum` does."""
+        total = np.prod(x, axis=axis, dtype=_accumulator(x.dtype), keepdims=keepdims)
+        return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
+
+    def cumulative_sum(self, x: Array, *, axis: int) -> Array:
+        """Return running sums; accumulates as `sum` does."""
+        total = np.cumsum(x, axis=axis, dtype=_accumulator(x.dtype))
+        return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """Return the matrix product; 16-bit floats are multiplied in float32."""
+        if x.dtype in dtypes.HALVES:
+            return np.matmul(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
+        return np.matmul(x, y)
+
+    # Tier 1 that NumPy does better than base
+
+    def scatter_add(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:
+        """Return the adjoint of `take`: rows sorted by target, then summed group by group."""
+        rank = indices.ndim
+        order = (*range(axis, axis + rank), *(a for a in range(x.ndim) if not axis <= a < axis + rank))
+        flat = x.transpose(order)
+        rest = flat.shape[rank:]
+        rows = indices.reshape(-1)
+        rows = np.where(rows < 0, rows + size, rows)
+        flat = flat.reshape(rows.size, -1) if rows.size else flat.reshape(0, int(np.prod(rest)))
+        wide = dtypes.accumulation(x.dtype)
+        summed = np.zeros((size, flat.shape[1]), wide)
+        if rows.size:
+            by_row = np.argsort(rows, kind="stable")
+            targets = rows[by_row]
+            starts = np.flatnonzero(np.r_[True, targets[1:] != targets[:-1]])
+            summed[targets[starts]] = np.add.reduceat(flat[by_row], starts, axis=0, dtype=wide)
+        summed = summed.astype(x.dtype, copy=False).reshape(size, *rest)
+        return np.moveaxis(summed, 0, axis)
+
+    def linear_scan(
+        self, a: Array, b: Array, initial: Array | None, *, reverse: bool
+    ) -> Array:
+        """Return h_t = a_t h_(t-1) + b_t along the last axis, time step by time step."""
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
+        wide = dtypes.accumulation(b.dtype)
+        result = np.empty(shape, wide)
+        state = None if initial is None else initial.astype(wide, copy=False)
+        for t in range(shape[-1] - 1, -1, -1) if reverse else range(shape[-1]):
+            step = b[..., t] if state is None else a[..., t] * state + b[..., t]
+            result[..., t] = state = step
+        return result.astype(b.dtype, copy=False)
+
+
+def _accumulator(dtype: DType) -> DType:
+    return dtypes.accumulation(dtypes.summed(dtype))
+
+
+def _compiled() -> list[Kernel]:
+    """Return the compiled kernels, if they were built and are wanted."""
+    if config.get().pure:
+        return []
+    try:
+        from helixml.backends.cpu.kernels import KERNELS  # noqa: PLC0415  optional
+    except ImportError:
+        return []
+    return [Kernel(name, function, served) for name, function, served in KERNELS]

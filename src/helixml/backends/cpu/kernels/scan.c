@@ -1,0 +1,366 @@
+/* Selective scan, forward and backward.
+
+     delta' = softplus(delta + bias)      (or delta + bias)
+     h_t    = exp(delta'_t A) h_{t-1} + delta'_t B_t u_t
+     y_t    = (sum_n C_t h_t + D u_t) silu(z_t)
+
+   A vector holds WIDTH neighbouring channels, so that B_t and C_t are scalars and y needs no
+   sum across lanes. Time goes in chunks of HELIX_SCAN_STEPS. Within a chunk a block of WIDTH
+   channels is prepared (softplus, gate), then its states are scanned in slices of SLICE, whose
+   h and A stay in registers. The forward pass keeps h at the chunk borders only; the backward
+   pass walks the chunks from the last to the first and recomputes h inside each, a slice at a
+   time, so that h and the decays exp(delta' A) stay in the first-level cache. */
+#include "simd.h"
+#include "kernels.h"
+
+#include <stdlib.h>
+
+enum { STEPS = HELIX_SCAN_STEPS, SLICE = 4 };
+
+/* One chunk of WIDTH channels. */
+typedef struct {
+    vec delta[STEPS]; /* delta' */
+    vec drive[STEPS]; /* delta' u */
+    vec y[STEPS];     /* before the gate */
+    vec gate[STEPS];  /* silu(z) */
+    int normal;       /* every decay is a normal number: the short exp2 will do */
+    /* backward only */
+    vec g[STEPS];          /* cotangent of y before the gate */
+    vec gate_slope[STEPS]; /* cotangent of the gate times silu'(z), without the factor y */
+    vec delta_slope[STEPS];
+    vec ddelta[STEPS], ddrive[STEPS];
+} block;
+
+/* What the backward pass needs of one slice of states. */
+typedef struct {
+    vec decay[STEPS][SLICE];
+    vec h[STEPS + 1][SLICE]; /* before the first step, after each */
+} record;
+
+/* B or C of one slice: scalars that change with t, or one vector per state. */
+typedef struct {
+    const real *steps;
+    ptrdiff_t step_stride;
+    int fixed;
+    vec channels[SLICE];
+} coefficient;
+
+/* An item of work: one batch, one range of channels inside one group. */
+typedef struct {
+    ptrdiff_t batch, group, part, begin, end;
+} item;
+
+INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+static item item_at(const helix_scan *s, ptrdiff_t index) {
+    item it;
+    ptrdiff_t size = s->channels / s->groups;
+    ptrdiff_t vectors = (size + WIDTH - 1) / WIDTH;
+    it.part = index % s->parts;
+    it.group = index / s->parts % s->groups;
+    it.batch = index / s->parts / s->groups;
+    it.begin = it.group * size + smaller(size, vectors * it.part / s->parts * WIDTH);
+    it.end = it.group * size + smaller(size, vectors * (it.part + 1) / s->parts * WIDTH);
+    return it;
+}
+
+INLINE real *row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel) {
+    return (real *)rows.data + it->batch * rows.batch_stride + step * rows.step_stride + channel;
+}
+
+INLINE void set_coefficient(coefficient *c, helix_rows rows, int fixed, const item *it,
+                            ptrdiff_t start, ptrdiff_t state, int states, ptrdiff_t channel,
+                            ptrdiff_t count) {
+    const real *data = rows.data;
+    c->fixed = fixed;
+    c->step_stride = rows.step_stride;
+    c->steps = data + it->batch * rows.batch_stride + it->group * rows.group_stride +
+               start * rows.step_stride + state;
+    if (fixed)
+        for (int j = 0; j < states; j++)
+            c->channels[j] = load_first(data + (state + j) * rows.step_stride + channel, count);
+}
+
+/* `may_be_fixed` is a constant: without it the slice has no branch inside. */
+INLINE vec value_at(const coefficient *c, int t, int j, int may_be_fixed) {
+    if (may_be_fixed && c->fixed)
+        return c->channels[j];
+    return splat(c->steps[t * c->step_stride + j]);
+}
+
+/* Load a block's channels at one step, and fetch the following ones: rows lie far apart, so
+   that no hardware prefetcher foresees the next block. */
+INLINE vec load_row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel,
+                    ptrdiff_t count) {
+    const real *from = row(rows, it, step, channel);
+    __builtin_prefetch((const char *)from + 64, 0, 2);
+    return load_first(from, count);
+}
+
+/* Read a chunk of u, delta, z of one block; with `backward`, of the cotangent too. */
+INLINE void prepare(block *k, const helix_scan *s, const item *it, ptrdiff_t start, int steps,
+                    ptrdiff_t channel, ptrdiff_t count, int backward) {
+    vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
+    vec bias = s->bias ? load_first((const real *)s->bias + channel, count) : splat(0);
+    vec largest = splat(0);
+    for (int t = 0; t < steps; t++) {
+        vec u = load_row(s->u, it, start + t, channel, count);
+        vec delta = load_row(s->delta, it, start + t, channel, count) + bias;
+        vec slope = splat(1);
+        if (s->softplus)
+            delta = softplus(delta, &slope);
+        k->delta[t] = delta;
+        k->drive[t] = delta * u;
+        k->y[t] = D * u;
+        largest = choose(largest >= absolute(delta), largest, absolute(delta));
+        vec gate = splat(1), gate_slope = splat(0);
+        if (s->z.data)
+            gate = silu(load_row(s->z, it, start + t, channel, count), &gate_slope);
+        k->gate[t] = gate;
+        if (backward) {
+            vec g = load_row(s->g, it, start + t, channel, count);
+            k->g[t] = g * gate;
+            k->gate_slope[t] = g * gate_slope;
+            k->delta_slope[t] = slope;
+            k->ddelta[t] = k->ddrive[t] = splat(0);
+        }
+    }
+    vec rate = splat(0);
+    const real *A = (const real *)s->A_log2 + channel;
+    for (ptrdiff_t n = 0; n < s->states; n++) {
+        vec size = absolute(load_first(A + n * s->channels, count));
+        rate = choose(rate >= size, rate, size);
+    }
+    k->normal = all_lanes(largest * rate <= EXP2_NORMAL); /* false for nan */
+}
+
+/* Scan `states` states (a constant) through the chunk; h goes from its start to its end. */
+INLINE void scan_states(block *k, vec *h, const vec *A, const coefficient *B,
+                        const coefficient *C, int steps, int states, int normal,
+                        int may_be_fixed, record *keep) {
+    for (int t = 0; t < steps; t++) {
+        vec delta = k->delta[t], drive = k->drive[t], y = k->y[t];
+#pragma GCC unroll 4
+        for (int j = 0; j < states; j++) {
+            vec decay = normal ? exp2_of_product(delta, A[j]) : exp2_vec(delta * A[j]);
+            h[j] = decay * h[j] + drive * value_at(B, t, j, may_be_fixed);
+            if (keep) {
+                keep->decay[t][j] = decay;
+                keep->h[t + 1][j] = h[j];
+            }
+            y += h[j] * value_at(C, t, j, may_be_fixed);
+        }
+        k->y[t] = y;
+    }
+}
+
+/* The same with `states` and `normal` made constants, for the usual case of whole slices. */
+INLINE void scan_slice(block *k, vec *h, const vec *A, const coefficient *B,
+                       const coefficient *C, int steps, int states, record *keep) {
+    if (states == SLICE && k->normal)
+        scan_states(k, h, A, B, C, steps, SLICE, 1, 0, keep);
+    else if (states == SLICE)
+        scan_states(k, h, A, B, C, steps, SLICE, 0, 0, keep);
+    else
+        scan_states(k, h, A, B, C, steps, 1, 0, 1, keep);
+}
+
+/* Slices of SLICE states where B and C are scalars, of one state otherwise. */
+INLINE int states_in_slice(const helix_scan *s, ptrdiff_t state) {
+    return !s->fixed_B && !s->fixed_C && s->states - state >= SLICE ? SLICE : 1;
+}
+
+INLINE real *state_at(const helix_scan *s, const item *it, ptrdiff_t chunk) {
+    ptrdiff_t chunks = (s->length + STEPS - 1) / STEPS;
+    return (real *)s->chunk_states +
+           (it->batch * (chunks + 1) + chunk) * s->states * s->channels;
+}
+
+static void forward_item(const helix_scan *s, const item *it) {
+    ptrdiff_t d = s->channels;
+    block k;
+    for (ptrdiff_t start = 0, chunk = 0; start < s->length; start += STEPS, chunk++) {
+        int steps = (int)smaller(STEPS, s->length - start);
+        for (ptrdiff_t channel = it->begin; channel < it->end; channel += WIDTH) {
+            ptrdiff_t count = it->end - channel;
+            prepare(&k, s, it, start, steps, channel, count, 0);
+            const real *A_from = (const real *)s->A_log2 + channel;
+            const real *h_from = state_at(s, it, chunk) + channel;
+            real *h_to = state_at(s, it, chunk + 1) + channel;
+            for (ptrdiff_t n = 0; n < s->states;) {
+                int states = states_in_slice(s, n);
+                coefficient B, C;
+                set_coefficient(&B, s->B, s->fixed_B, it, start, n, states, channel, count);
+                set_coefficient(&C, s->C, s->fixed_C, it, start, n, states, channel, count);
+                vec A[SLICE], h[SLICE];
+                for (int j = 0; j < states; j++) {
+                    A[j] = load_first(A_from + (n + j) * d, count);
+                    h[j] = load_first(h_from + (n + j) * d, count);
+                }
+                scan_slice(&k, h, A, &B, &C, steps, states, NULL);
+                for (int j = 0; j < states; j++)
+                    store_first(h_to + (n + j) * d, h[j], count);
+                n += states;
+            }
+            for (int t = 0; t < steps; t++)
+                store_first(row(s->y, it, start + t, channel), k.y[t] * k.gate[t], count);
+        }
+    }
+}
+
+int EXPORT(scan_forward)(const helix_scan *s, ptrdiff_t first, ptrdiff_t last) {
+    for (ptrdiff_t i = first; i < last; i++) {
+        item it = item_at(s, i);
+        forward_item(s, &it);
+    }
+    return 0;
+}
+
+/* Gradients of one slice of states, from the chunk's end to its start. */
+typedef struct {
+    vec g[SLICE];   /* cotangent of h */
+    vec dA[SLICE];  /* with respect to delta' A / ln(2) summed over the chunk */
+    vec dB[SLICE], dC[SLICE]; /* where B, C are fixed */
+    vec *dB_steps, *dC_steps; /* (t, state) of the slice, summed over blocks, lanes apart */
+} gradients;
+
+INLINE void unscan_states(block *k, gradients *d, const vec *A, const coefficient *B,
+                          const coefficient *C, int steps, int states, int may_be_fixed,
+                          const record *kept) {
+    for (int t = steps - 1; t >= 0; t--) {
+        vec delta = k->delta[t], drive = k->drive[t], g_y = k->g[t];
+        vec ddelta = k->ddelta[t], ddrive = k->ddrive[t];
+#pragma GCC unroll 4
+        for (int j = 0; j < states; j++) {
+            vec g = d->g[j] + g_y * value_at(C, t, j, may_be_fixed);
+            if (may_be_fixed && C->fixed)
+                d->dC[j] += g_y * kept->h[t + 1][j];
+            else
+                d->dC_steps[t * states + j] += g_y * kept->h[t + 1][j];
+            if (may_be_fixed && B->fixed)
+                d->dB[j] += g * drive;
+            else
+                d->dB_steps[t * states + j] += g * drive;
+            ddrive += g * value_at(B, t, j, may_be_fixed);
+            g *= kept->decay[t][j];
+            vec rate = g * kept->h[t][j]; /* cotangent of delta' A */
+            d->dA[j] += rate * delta;
+            ddelta += rate * A[j];
+            d->g[j] = g;
+        }
+        k->ddelta[t] = ddelta;
+        k->ddrive[t] = ddrive;
+    }
+}
+
+INLINE void add_first(real *to, vec x, ptrdiff_t count) {
+    store_first(to, load_first(to, count) + x, count);
+}
+
+/* Write the gradients of u, delta, z of a block, add those of D and the bias. */
+INLINE void finish(block *k, const helix_scan *s, const item *it, ptrdiff_t start, int steps,
+                   ptrdiff_t channel, ptrdiff_t count) {
+    vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
+    vec dD = splat(0), dbias = splat(0);
+    for (int t = 0; t < steps; t++) {
+        vec u = load_first(row(s->u, it, start + t, channel), count);
+        vec ddelta = (k->ddrive[t] * u + k->ddelta[t] * (real)LN2) * k->delta_slope[t];
+        store_first(row(s->du, it, start + t, channel), k->ddrive[t] * k->delta[t] + D * k->g[t],
+                    count);
+        store_first(row(s->ddelta, it, start + t, channel), ddelta, count);
+        if (s->z.data)
+            store_first(row(s->dz, it, start + t, channel), k->gate_slope[t] * k->y[t], count);
+        dD += k->g[t] * u;
+        dbias += ddelta;
+    }
+    add_first((real *)s->dD + it->batch * s->channels + channel, dD, count);
+    add_first((real *)s->dbias + it->batch * s->channels + channel, dbias, count);
+}
+
+/* Recompute one slice of a block's states through the chunk, then walk it back. */
+static void backward_slice(block *k, const helix_scan *s, const item *it, ptrdiff_t chunk,
+                           int steps, ptrdiff_t channel, ptrdiff_t count, ptrdiff_t n,
+                           int states, vec *dB_steps, vec *dC_steps) {
+    ptrdiff_t d = s->channels, start = chunk * STEPS;
+    ptrdiff_t place = it->batch * s->states * d + n * d + channel; /* in a (b, n, d) array */
+    coefficient B, C;
+    set_coefficient(&B, s->B, s->fixed_B, it, start, n, states, channel, count);
+    set_coefficient(&C, s->C, s->fixed_C, it, start, n, states, channel, count);
+    vec A[SLICE], h[SLICE];
+    record kept;
+    gradients grad = {.dB_steps = dB_steps, .dC_steps = dC_steps};
+    for (int j = 0; j < states; j++) {
+        A[j] = load_first((const real *)s->A_log2 + (n + j) * d + channel, count);
+        h[j] = load_first(state_at(s, it, chunk) + (n + j) * d + channel, count);
+        kept.h[0][j] = h[j];
+        grad.g[j] = load_first((real *)s->dstate + place + j * d, count);
+    }
+    scan_slice(k, h, A, &B, &C, steps, states, &kept);
+    if (states == SLICE)
+        unscan_states(k, &grad, A, &B, &C, steps, SLICE, 0, &kept);
+    else
+        unscan_states(k, &grad, A, &B, &C, steps, 1, 1, &kept);
+    for (int j = 0; j < states; j++) {
+        add_first((real *)s->dA + place + j * d, grad.dA[j], count);
+        store_first((real *)s->dstate + place + j * d, grad.g[j], count);
+        if (s->fixed_B)
+            add_first((real *)s->dB + place + j * d, grad.dB[j], count);
+        if (s->fixed_C)
+            add_first((real *)s->dC + place + j * d, grad.dC[j], count);
+    }
+}
+
+/* Sum the lanes of dB or dC of a chunk into its rows of (parts, b, g, l, n). */
+static void write_steps(real *to, const vec *from, const helix_scan *s, const item *it,
+                        ptrdiff_t start, int steps) {
+    ptrdiff_t sequence = (it->part * s->batch + it->batch) * s->groups + it->group;
+    to += (sequence * s->length + start) * s->states;
+    for (ptrdiff_t n = 0; n < s->states;) {
+        int states = states_in_slice(s, n);
+        const vec *slice = from + n * STEPS;
+        for (int t = 0; t < steps; t++)
+            for (int j = 0; j < states; j++)
+                to[t * s->states + n + j] = sum_lanes(slice[t * states + j]);
+        n += states;
+    }
+}
+
+static void backward_item(const helix_scan *s, const item *it, vec *dB, vec *dC) {
+    block k;
+    size_t bytes = sizeof(vec) * STEPS * s->states;
+    for (ptrdiff_t chunk = (s->length + STEPS - 1) / STEPS - 1; chunk >= 0; chunk--) {
+        ptrdiff_t start = chunk * STEPS;
+        int steps = (int)smaller(STEPS, s->length - start);
+        memset(dB, 0, bytes);
+        memset(dC, 0, bytes);
+        for (ptrdiff_t channel = it->begin; channel < it->end; channel += WIDTH) {
+            ptrdiff_t count = it->end - channel;
+            prepare(&k, s, it, start, steps, channel, count, 1);
+            for (ptrdiff_t n = 0; n < s->states;) {
+                int states = states_in_slice(s, n);
+                backward_slice(&k, s, it, chunk, steps, channel, count, n, states,
+                               dB + n * STEPS, dC + n * STEPS);
+                n += states;
+            }
+            finish(&k, s, it, start, steps, channel, count);
+        }
+        if (!s->fixed_B)
+            write_steps(s->dB, dB, s, it, start, steps);
+        if (!s->fixed_C)
+            write_steps(s->dC, dC, s, it, start, steps);
+    }
+}
+
+int EXPORT(scan_backward)(const helix_scan *s, ptrdiff_t first, ptrdiff_t last) {
+    size_t count = (size_t)STEPS * s->states;
+    void *memory = malloc((2 * count + 1) * sizeof(vec)); /* one more, to align it */
+    if (!memory)
+        return 1;
+    vec *workspace = (vec *)(((uintptr_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
+    for (ptrdiff_t i = first; i < last; i++) {
+        item it = item_at(s, i);
+        backward_item(s, &it, workspace, workspace + count);
+    }
+    free(memory);
+    return 0;
+}

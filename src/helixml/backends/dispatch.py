@@ -1,0 +1,102 @@
+"""The kernel table of a backend, and the one place where a kernel is chosen.
+
+A kernel is declared once: its name, what to call, the dtypes it serves and, if it is picky, a
+condition. Its absence means that the op's definition runs; so a kernel can be deleted and nothing
+but speed changes.
+
+Conventions, on raw arrays, inputs in the op's order with ``None`` for those left out:
+
+- ``NAME(*inputs, **attributes) -> (outputs, residuals)``, two tuples; residuals are arrays that the
+  backward kernel wants back.
+- ``NAME_vjp(cotangents, needs, inputs, residuals, **attributes) -> gradients``; ``cotangents`` has
+  one array or None for each output, ``needs`` says which gradients are wanted, ``gradients`` has
+  one array or None for each input.
+- a kernel of an op that writes in place overwrites those inputs and returns nothing.
+
+Inputs are never modified otherwise. All floating inputs have one dtype: this module sees to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from helixml import config
+from helixml.errors import BackendError
+
+__all__ = ["Kernel", "KernelTable"]
+
+Array = Any  # a raw array of whatever kind the backend uses
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One declared kernel.
+
+    Attributes
+    ----------
+    name : the fused op's name, or that with ``_vjp``.
+    function : see the module's text.
+    dtypes : names of the floating dtypes that it serves.
+    when : None, or ``(inputs, attributes) -> bool`` that says whether it can take a call.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    dtypes: tuple[str, ...]
+    when: Callable[[Sequence[Array], Mapping[str, Any]], bool] | None = None
+
+
+class KernelTable:
+    """Kernels by name.
+
+    >>> table = KernelTable([Kernel("double", lambda x: ((2 * x,), ()), ("float32",))])
+    >>> sorted(table)
+    ['double']
+    """
+
+    def __init__(self, kernels: Iterable[Kernel] = ()) -> None:
+        self._kernels: dict[str, Kernel] = {}
+        for kernel in kernels:
+            if kernel.name in self._kernels:
+                raise BackendError(f"kernels: {kernel.name!r} is declared twice.")
+            self._kernels[kernel.name] = kernel
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kernels)
+
+    def __len__(self) -> int:
+        return len(self._kernels)
+
+    def find(
+        self, name: str, inputs: Sequence[Array], attributes: Mapping[str, Any]
+    ) -> Callable[..., Any] | None:
+        """Return the function of the kernel that can take this call, or None."""
+        kernel = self._kernels.get(name)
+        if kernel is None or not config.get().kernels:
+            return None
+        dtype = None
+        for array in inputs:
+            if array is None:
+                continue
+            found = str(array.dtype)
+            if found.startswith(("float", "bfloat", "complex")):
+                if dtype is not None and found != dtype:
+                    return None
+                dtype = found
+        if dtype not in kernel.dtypes:
+            return None
+        if kernel.when is not None and not kernel.when(inputs, attributes):
+            return None
+        return kernel.function
+
+    @contextmanager
+    def without(self, *names: str) -> Iterator[None]:
+        """Take kernels out of the table for a block of code (for tests and comparisons)."""
+        taken = {name: self._kernels.pop(name) for name in names if name in self._kernels}
+        try:
+            yield
+        finally:
+            self._kernels.update(taken)

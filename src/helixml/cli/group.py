@@ -1,0 +1,95 @@
+"""The group of commands, and what they share: lazy import, options, errors as exit codes.
+
+An error of the library is printed as ``error:`` and ``hint:`` without a traceback, unless
+``--debug`` is given. Any other exception is a bug of helixml and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib import import_module
+from typing import IO, Any, Final
+
+import click
+
+import helixml
+from helixml.errors import ConfigError, DataError, DeviceError, HelixError, MissingDependencyError
+
+__all__ = ["FAILED", "MISSING", "USAGE", "Failure", "main", "shared_options", "stopped_by"]
+
+FAILED: Final = 1
+USAGE: Final = 2
+MISSING: Final = 69
+
+_COMMANDS: Final = {
+    "train": "train a byte-level language model",
+    "generate": "let a trained model write",
+    "info": "say what helixml found on this machine",
+}
+
+
+class Failure(click.ClickException):
+    """An error of the library on its way to stderr and the exit code."""
+
+    def __init__(self, error: HelixError) -> None:
+        super().__init__(str(error))
+        usage = isinstance(error, ConfigError | DataError)
+        missing = isinstance(error, DeviceError | MissingDependencyError)
+        self.exit_code = USAGE if usage else MISSING if missing else FAILED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the error, and its hint on a line of its own."""
+        what, _, hint = self.message.partition(" Hint: ")
+        click.echo(f"error: {what}", file=file, err=True)
+        if hint:
+            click.echo(f"hint: {hint}", file=file, err=True)
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"helixml.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(helixml.__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Train small state-space language models on a CPU, and let them write."""
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--quiet``, ``--json`` and ``--debug``, and turn errors into exit codes."""
+
+    @click.option("--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapper(*, debug: bool, **options: Any) -> None:  # Any: what the options hold
+        try:
+            command(**options)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise SystemExit(stopped_by(2)) from None
+        except HelixError as error:
+            if debug:
+                raise
+            raise Failure(error) from error
+
+    return wrapper
+
+
+def stopped_by(signal: int) -> int:
+    """Return the exit code that says that ``signal`` ended the command."""
+    return 128 + signal

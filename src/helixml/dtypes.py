@@ -1,0 +1,194 @@
+"""Data types: their names, kinds and how they combine.
+
+A dtype *is* a ``numpy.dtype``; bfloat16 comes from ml-dtypes. Two arrays of one kind promote as in
+the Python array API standard; an integer or boolean array with a float array takes the float's
+dtype (``int32 + float32`` is ``float32``, where NumPy says ``float64``); Python scalars are weak
+and never widen an array within its kind.
+
+Knows nothing of arrays, tensors or devices. Read `result_type` first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import ml_dtypes
+import numpy as np
+
+from helixml.errors import DTypeError
+
+DType: TypeAlias = np.dtype[Any]
+# Whatever a user may write where a dtype is meant: np.float32, "float32", np.dtype("f4").
+DTypeLike: TypeAlias = Any
+
+float16: DType = np.dtype("float16")
+bfloat16: DType = np.dtype(ml_dtypes.bfloat16)
+float32: DType = np.dtype("float32")
+float64: DType = np.dtype("float64")
+int8: DType = np.dtype("int8")
+int16: DType = np.dtype("int16")
+int32: DType = np.dtype("int32")
+int64: DType = np.dtype("int64")
+uint8: DType = np.dtype("uint8")
+uint16: DType = np.dtype("uint16")
+uint32: DType = np.dtype("uint32")
+uint64: DType = np.dtype("uint64")
+complex64: DType = np.dtype("complex64")
+complex128: DType = np.dtype("complex128")
+bool_: DType = np.dtype("bool")
+
+FLOATS = (float16, bfloat16, float32, float64)
+SIGNED = (int8, int16, int32, int64)
+UNSIGNED = (uint8, uint16, uint32, uint64)
+COMPLEX = (complex64, complex128)
+ALL = (bool_, *SIGNED, *UNSIGNED, *FLOATS, *COMPLEX)
+HALVES = (float16, bfloat16)
+
+_NAMES: dict[str, DType] = {dtype.name: dtype for dtype in ALL}
+# "b" boolean, "u" and "i" integers, "f" floats, "c" complex; ml-dtypes calls its own kind "V".
+_KINDS: dict[DType, str] = {dtype: "f" if dtype in FLOATS else dtype.kind for dtype in ALL}
+_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+_PYTHON_RANK: dict[type, int] = {bool: 0, int: 1, float: 2, complex: 3}
+
+default_float = float32
+default_int = int64
+
+
+def parse(dtype: DTypeLike) -> DType:
+    """Return the dtype that ``dtype`` names; a `DTypeError` lists the names if there is none.
+
+    >>> parse("bfloat16")
+    dtype(bfloat16)
+    """
+    if isinstance(dtype, np.dtype) and dtype in _KINDS:
+        return dtype
+    if dtype is bool:
+        return bool_
+    if dtype is int:
+        return default_int
+    if dtype is float:
+        return default_float
+    if dtype is complex:
+        return complex64
+    if isinstance(dtype, str) and dtype in _NAMES:
+        return _NAMES[dtype]
+    try:
+        found = np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found not in _KINDS:
+        raise DTypeError(
+            f"dtype: {dtype!r} is not a dtype of helixml. Hint: it has {', '.join(_NAMES)}."
+        )
+    return found
+
+
+def kind(dtype: DType) -> str:
+    """Return the kind: ``b`` boolean, ``u``/``i`` integer, ``f`` float, ``c`` complex."""
+    return _KINDS[dtype]
+
+
+def is_floating(dtype: DType) -> bool:
+    """Say whether ``dtype`` is a real floating-point type."""
+    return _KINDS[dtype] == "f"
+
+
+def is_differentiable(dtype: DType) -> bool:
+    """Say whether values of ``dtype`` can carry a gradient (floats and complex)."""
+    return _KINDS[dtype] in "fc"
+
+
+def accumulation(dtype: DType) -> DType:
+    """Return the dtype in which sums over ``dtype`` are formed: float32 for the 16-bit floats."""
+    return float32 if dtype in HALVES else dtype
+
+
+def summed(dtype: DType) -> DType:
+    """Return the dtype of a sum: booleans and integers add up in 64 bits, floats keep theirs."""
+    k = _KINDS[dtype]
+    if k in "bi":
+        return int64
+    return uint64 if k == "u" else dtype
+
+
+def as_float(dtype: DType) -> DType:
+    """Return ``dtype`` if it is float or complex, else the default float."""
+    return dtype if _KINDS[dtype] in "fc" else default_float
+
+
+def _promote(a: DType, b: DType) -> DType:
+    if a == b:
+        return a
+    ka, kb = _KINDS[a], _KINDS[b]
+    if _RANK[ka] < _RANK[kb]:
+        a, b, ka, kb = b, a, kb, ka
+    if _RANK[ka] != _RANK[kb]:  # the higher kind wins, but complex must hold a float64
+        return complex128 if (ka == "c" and b == float64) else a
+    if ka == "f":
+        if a in HALVES and b in HALVES:
+            return float32  # float16 and bfloat16 hold different ranges: neither contains the other
+        return a if a.itemsize >= b.itemsize else b
+    if ka == kb:
+        return a if a.itemsize >= b.itemsize else b
+    unsigned, signed = (a, b) if ka == "u" else (b, a)
+    if signed.itemsize > unsigned.itemsize:
+        return signed
+    if unsigned.itemsize == 8:
+        raise DTypeError(
+            f"promotion: {a} and {b} have no common integer type. "
+            "Hint: cast one of them with astype()."
+        )
+    return {1: int16, 2: int32, 4: int64}[unsigned.itemsize]
+
+
+_TABLE: dict[tuple[DType, DType], DType] = {}
+
+
+def promote(a: DType, b: DType) -> DType:
+    """Return the dtype that arrays of ``a`` and ``b`` combine to.
+
+    >>> promote(int32, float16), promote(uint8, int8)
+    (dtype('float16'), dtype('int16'))
+    """
+    found = _TABLE.get((a, b))
+    if found is None:
+        found = _TABLE[(a, b)] = _promote(a, b)
+    return found
+
+
+def result_type(*operands: DType | type) -> DType:
+    """Return the dtype in which ``operands`` combine; Python types are weak.
+
+    Parameters
+    ----------
+    operands : dtypes of arrays, and ``bool``, ``int``, ``float``, ``complex`` for Python scalars.
+
+    Returns
+    -------
+    The promoted dtype.
+
+    Raises
+    ------
+    DTypeError : uint64 meets a signed integer, or an operand is no known dtype.
+
+    Examples
+    --------
+    >>> result_type(int32, float), result_type(float16, float), result_type(uint8, int)
+    (dtype('float32'), dtype('float16'), dtype('uint8'))
+    """
+    strong: DType | None = None
+    weak = -1
+    for operand in operands:
+        if isinstance(operand, np.dtype):
+            strong = operand if strong is None else promote(strong, operand)
+        else:
+            weak = max(weak, _PYTHON_RANK[operand])
+    if strong is None:
+        return (bool_, default_int, default_float, complex64)[weak]
+    if weak <= _RANK[_KINDS[strong]]:
+        return strong
+    if weak == 1:
+        return default_int
+    if weak == 2:
+        return default_float
+    return complex128 if strong == float64 else complex64

@@ -1,0 +1,162 @@
+"""Compositions: functions that people expect, written in other ops, with no rules of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helixml import dtypes, shapes
+from helixml._core.op import composite
+from helixml._core.samples import sample, values
+from helixml._core.tensor import Tensor
+from helixml.errors import ValueRangeError
+from helixml.ops import reduction
+from helixml.ops.elementwise import (
+    equal,
+    exp,
+    log1p,
+    maximum,
+    minimum,
+    negative,
+    sigmoid,
+    where,
+)
+
+
+def _elementwise():
+    yield sample((3, 4))
+    yield sample(())
+    yield sample((0, 3))
+
+
+@composite(oracle=lambda x: np.maximum(x, 0.0))
+def relu(x: Tensor):
+    """Return max(x, 0). The gradient at 0 is half of g.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    return maximum(x, 0)
+
+
+@composite(oracle=lambda x: x * np.exp(-np.logaddexp(0.0, -x)))
+def silu(x: Tensor):
+    """Return x sigmoid(x), also called swish (Elfwing et al. 2018, eq. 3).
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return x * sigmoid(x)
+
+
+@composite(oracle=lambda x: np.logaddexp(0.0, x))
+def softplus(x: Tensor):
+    """Return log(1 + e^x), as max(x, 0) + log1p(e^-|x|) so that nothing overflows.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    # where(x >= 0) and not maximum: at x = 0 the two parts' slopes 1 and -1/2 add up to 1/2.
+    positive = where(x >= 0, x, 0)
+    return positive + log1p(exp(where(x >= 0, negative(x), x)))
+
+
+for _op in (relu, silu, softplus):
+    _op.samples(_elementwise)
+
+
+def _clip_oracle(x, low=None, high=None):
+    return np.clip(x, low, high)
+
+
+@composite(oracle=_clip_oracle)
+def clip(x: Tensor, low: float | None = None, high: float | None = None):
+    """Bound values to [low, high]. The gradient is 0 outside and halved exactly on a bound.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+    low, high : scalar or Tensor that broadcasts; None leaves that side open.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    if low is not None:
+        x = maximum(x, low)
+    if high is not None:
+        x = minimum(x, high)
+    return x
+
+
+clip.samples(lambda: (sample((3, 4), low=-1.0, high=0.5), sample((3,), low=0.3)))
+
+
+def _one_hot_oracle(x, size):
+    return np.eye(size)[x]
+
+
+@composite
+def one_hot(indices: Tensor, size: int):
+    """Return vectors of 0 with a single 1 at each index.
+
+    Parameters
+    ----------
+    indices : Tensor of an integer dtype, any shape, values in [0, size).
+    size : int.
+
+    Returns
+    -------
+    Tensor, shape ``(*indices.shape, size)``, float32.
+    """
+    from helixml.ops.creation import arange  # noqa: PLC0415
+
+    if size < 1:
+        raise ValueRangeError(f"one_hot: size={size}, must be at least 1.")
+    line = arange(size, dtype=dtypes.int64, device=indices.device)
+    spread = indices.astype(dtypes.int64).reshape(*indices.shape, 1)
+    return equal(spread, line).astype(dtypes.default_float)
+
+
+def _log_softmax_oracle(x, axis=-1):
+    return x - np.logaddexp.reduce(x, axis=axis, keepdims=True)
+
+
+@composite(oracle=_log_softmax_oracle)
+def log_softmax(x: Tensor, axis: int = -1):
+    """Return x - logsumexp(x) along an axis: the logarithm of `softmax`.
+
+    Parameters
+    ----------
+    x : Tensor.
+    axis : int.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    axis = shapes.normalize_axis("log_softmax", axis, x.ndim)
+    return x - reduction.logsumexp(x, axis=axis, keepdims=True)
+
+
+@log_softmax.samples
+def _():
+    yield sample((3, 4))
+    yield sample((3, 4), axis=0)
+    yield sample(values(1000.0, 0.0, -1000.0))
+
+

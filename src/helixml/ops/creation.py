@@ -1,0 +1,236 @@
+"""Creation: tensors from values, shapes and ranges, and from arrays of other libraries."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from helixml import dtypes, shapes
+from helixml._core.storage import Cell
+from helixml._core.tensor import Tensor
+from helixml.backends import registry
+from helixml.device import Device
+from helixml.dtypes import DTypeLike
+from helixml.errors import DTypeError, ShapeError, ValueRangeError
+
+__all__ = [
+    "arange",
+    "asarray",
+    "empty",
+    "eye",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
+
+DeviceLike = str | Device | None
+
+
+def _backend(device: DeviceLike) -> Any:
+    return registry.default() if device is None else registry.get(device)
+
+
+def _numpy(op: str, data: Any, dtype: dtypes.DType | None) -> np.ndarray[Any, Any]:
+    """Return ``data`` as a NumPy array in a dtype of ours; Python floats become float32."""
+    try:
+        array = np.asarray(data)
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"{op}: the nested lists do not form an array: {error}") from error
+    if array.dtype == object or array.dtype.kind in "USMmO":
+        raise DTypeError(
+            f"{op}: cannot make a tensor of {type(data).__name__} {str(data)[:40]!r}. "
+            "Hint: numbers, nested lists of numbers, or arrays."
+        )
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if dtype is None and not hasattr(data, "dtype"):
+        # Python numbers carry no width: floats and complex take the default, like everywhere here.
+        if array.dtype == np.float64:
+            dtype = dtypes.default_float
+        elif array.dtype == np.complex128:
+            dtype = dtypes.complex64
+    target = dtypes.parse(array.dtype if dtype is None else dtype)
+    return array if array.dtype == target else array.astype(target)
+
+
+def tensor(
+    data: Any,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Make a tensor with its own copy of ``data``.
+
+    Parameters
+    ----------
+    data : numbers, nested lists of them, NumPy array or Tensor. Arrays keep their dtype, Python
+        floats become float32.
+    dtype : what to cast to.
+    device : where to put it; the configured default if left out.
+    requires_grad : whether gradients flow to it.
+
+    Returns
+    -------
+    Tensor, a leaf.
+
+    Raises
+    ------
+    ShapeError : ragged lists. DTypeError : not numbers. NotDifferentiableError : integer gradients.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.tensor([[1, 2], [3, 4]], dtype="float32")
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
+    wanted = None if dtype is None else dtypes.parse(dtype)
+    if isinstance(data, Tensor):
+        device = data.device if device is None else device
+        data = data.numpy()
+    elif isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
+        data = [item.numpy() if isinstance(item, Tensor) else item for item in data]
+        wanted = wanted or dtypes.result_type(*(np.asarray(item).dtype for item in data))
+    backend = _backend(device)
+    array = np.array(_numpy("tensor", data, wanted))
+    result = Tensor(backend.asarray(array), backend)
+    if requires_grad:
+        result.requires_grad = True
+    return result
+
+
+def asarray(data: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make a tensor that shares the memory of ``data`` where it can; a Tensor is returned as it is.
+
+    The tensor never writes that memory: before its first write it takes a copy. If its owner writes
+    it, the tensor sees that.
+
+    Parameters
+    ----------
+    data : NumPy array, Tensor, numbers or nested lists.
+    dtype : what to cast to; a cast copies.
+    device : where to put it.
+
+    Returns
+    -------
+    Tensor.
+    """
+    wanted = None if dtype is None else dtypes.parse(dtype)
+    if isinstance(data, Tensor):
+        result = data if device is None else data.to(device)
+        return result if wanted is None or result.dtype == wanted else result.astype(wanted)
+    backend = _backend(device)
+    result = Tensor(backend.asarray(_numpy("asarray", data, wanted)), backend)
+    result._cell = Cell(borrowed=True)
+    result._cell.add_viewer(result)
+    return result
+
+
+def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike, **extra: Any) -> Tensor:
+    backend = _backend(device)
+    kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
+    make = getattr(backend, name)
+    return Tensor(make(shapes.as_shape(name, shape), *extra.values(), dtype=kind), backend)
+
+
+def zeros(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make a tensor of zeros.
+
+    >>> import helixml as hx
+    >>> hx.zeros((2, 2))
+    tensor([[0., 0.],
+            [0., 0.]])
+    """
+    return _filled("zeros", shape, dtype, device)
+
+
+def ones(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make a tensor of ones."""
+    return _filled("ones", shape, dtype, device)
+
+
+def empty(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make a tensor whose values do not matter (they are zeros: the same bits every time)."""
+    return _filled("zeros", shape, dtype, device)
+
+
+def full(shape: Any, value: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make a tensor that holds ``value`` everywhere; its dtype follows the value if left out."""
+    if dtype is None:
+        if not isinstance(value, (bool, int, float, complex)):
+            value = np.asarray(value).item()
+        dtype = dtypes.result_type(type(value))
+    return _filled("full", shape, dtype, device, value=value)
+
+
+def zeros_like(x: Tensor, dtype: DTypeLike = None) -> Tensor:
+    """Make zeros in the shape, dtype and place of ``x``."""
+    return zeros(x.shape, dtype or x.dtype, x.device)
+
+
+def ones_like(x: Tensor, dtype: DTypeLike = None) -> Tensor:
+    """Make ones in the shape, dtype and place of ``x``."""
+    return ones(x.shape, dtype or x.dtype, x.device)
+
+
+def full_like(x: Tensor, value: Any, dtype: DTypeLike = None) -> Tensor:
+    """Make a tensor of ``value`` in the shape, dtype and place of ``x``."""
+    return full(x.shape, value, dtype or x.dtype, x.device)
+
+
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """Make evenly spaced values in [start, stop); with one argument, in [0, start).
+
+    >>> import helixml as hx
+    >>> hx.arange(3)
+    tensor([0, 1, 2])
+    """
+    if stop is None:
+        start, stop = 0, start
+    if step == 0 or not all(math.isfinite(v) for v in (start, stop, step)):
+        raise ValueRangeError(f"arange: start={start}, stop={stop}, step={step} give no range.")
+    kind = (
+        dtypes.result_type(type(start), type(stop), type(step))
+        if dtype is None
+        else dtypes.parse(dtype)
+    )
+    backend = _backend(device)
+    return Tensor(backend.arange(start, stop, step, dtype=kind), backend)
+
+
+def linspace(
+    start: float, stop: float, num: int, dtype: DTypeLike = None, device: DeviceLike = None
+) -> Tensor:
+    """Make ``num`` evenly spaced values from ``start`` to ``stop``, both included."""
+    if num < 0:
+        raise ValueRangeError(f"linspace: num={num} is negative.")
+    kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
+    backend = _backend(device)
+    return Tensor(backend.asarray(np.linspace(start, stop, num).astype(kind)), backend)
+
+
+def eye(
+    rows: int,
+    columns: int | None = None,
+    k: int = 0,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """Make a matrix with ones on diagonal ``k`` and zeros elsewhere."""
+    shape = shapes.as_shape("eye", (rows, rows if columns is None else columns))
+    kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
+    backend = _backend(device)
+    return Tensor(backend.eye(*shape, k=k, dtype=kind), backend)

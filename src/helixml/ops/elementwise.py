@@ -1,0 +1,770 @@
+"""Elementwise ops: one value in, one value out, at each position.
+
+Operands broadcast and promote; the engine undoes both in the gradient, so the rules below are the
+derivatives of school: ``add`` passes ``g`` on, ``multiply`` swaps its operands. Where a derivative
+can be infinite (`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from helixml._core.op import primitive
+from helixml._core.samples import booleans, floats, integers, sample, values
+
+Array = Any  # a raw array of the backend
+
+
+def chain(g, d):
+    """Return the chain product g * d of a singular derivative d.
+
+    Where g is exactly 0 and d is not finite the result is 0, so that ``where(x > 0, sqrt(x), 0)``
+    has a clean gradient. Only there: setting every product with g = 0 to zero would destroy mixed
+    second derivatives.
+    """
+    hidden = logical_and(equal(g, 0), logical_not(isfinite(d)))
+    return g * where(hidden, 0, d)
+
+
+def _pairs():
+    """Shapes that every two-operand op must take."""
+    yield sample((3, 4), (3, 4))
+    yield sample((3, 4), (4,))
+    yield sample((2, 1, 4), (3, 1))
+    yield sample((), (2, 3))
+    yield sample((0, 3), (3,))
+    yield sample((3,), 1.5)
+    yield sample(2, (3,))
+
+
+def _domain(low, high):
+    """Return samples of a one-operand op on [low, high)."""
+
+    def samples():
+        yield sample(floats(3, 4, low=low, high=high))
+        yield sample(floats(low=low, high=high))
+        yield sample(floats(0, 3, low=low, high=high))
+
+    return samples
+
+
+_everywhere = _domain(-2.0, 2.0)
+
+# Arithmetic
+
+
+@primitive(oracle=np.add)
+def add(B, x: Array, y: Array):
+    """Add elementwise, x + y.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+
+    Notes
+    -----
+    Gradient: g for both.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.add(hx.tensor([1.0, 2.0]), 1)
+    tensor([2., 3.])
+    """
+    return B.add(x, y)
+
+
+add.vjp("x")(lambda g: g)
+add.vjp("y")(lambda g: g)
+add.samples(_pairs)
+
+
+@primitive(oracle=np.subtract)
+def subtract(B, x: Array, y: Array):
+    """Subtract elementwise, x - y. Gradient: g and -g.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return B.subtract(x, y)
+
+
+subtract.vjp("x")(lambda g: g)
+subtract.vjp("y")(lambda g: -g)
+subtract.samples(_pairs)
+
+
+@primitive(oracle=np.multiply)
+def multiply(B, x: Array, y: Array):
+    """Multiply elementwise, x y. Gradient: g y and g x.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return B.multiply(x, y)
+
+
+multiply.vjp("x")(lambda g, y: g * y)
+multiply.vjp("y")(lambda g, x: g * x)
+multiply.samples(_pairs)
+
+
+@primitive(dtype="float", oracle=np.divide)
+def divide(B, x: Array, y: Array):
+    """Divide elementwise, x / y; integers divide to the default float.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and a float dtype.
+
+    Notes
+    -----
+    Gradient: g / y and -g x / y^2.
+    """
+    return B.divide(x, y)
+
+
+divide.vjp("x")(lambda g, y: chain(g, 1 / y))
+divide.vjp("y")(lambda g, y, out: chain(g, -out / y))
+
+
+@divide.samples
+def _():
+    yield sample((3, 4), floats(3, 4, low=0.5, high=2.0))
+    yield sample((2, 1, 4), floats(3, 1, low=-2.0, high=-0.5))
+    yield sample((0, 3), floats(3, low=0.5))
+    yield sample(1.5, floats(3, low=0.5))
+    yield sample((3,), 2)
+    yield sample(values(1.0, 0.0, -1.0, 2.0), values(0.0, 1.0, np.inf, np.nan), value_only=True)
+
+
+@primitive(oracle=np.floor_divide)
+def floor_divide(B, x: Array, y: Array):
+    """Divide and round toward minus infinity, floor(x / y). Gradient: 0.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return B.floor_divide(x, y)
+
+
+floor_divide.vjp("x")(lambda g: g * 0)
+floor_divide.vjp("y")(lambda g: g * 0)
+
+
+@floor_divide.samples
+def _():
+    yield sample((3, 4), floats(4, low=0.6, high=1.9), value_only=True)
+    yield sample(integers(3, 4, low=-5, high=5), integers(4, low=1, high=4))
+
+
+@primitive(oracle=np.remainder)
+def remainder(B, x: Array, y: Array):
+    """Return x - y floor(x / y), with the sign of y. Gradient: g and -g floor(x / y).
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return B.remainder(x, y)
+
+
+remainder.vjp("x")(lambda g: g)
+remainder.vjp("y")(lambda g, x, y: -g * floor_divide(x, y))
+
+
+@remainder.samples
+def _():
+    yield sample(values(-1.7, 0.3, 1.1, 5.2), values(0.7, 0.5, -0.4, 2.0))
+    yield sample(integers(3, 4, low=-5, high=5), integers(4, low=1, high=4))
+
+
+@primitive(oracle=np.power)
+def pow(B, x: Array, y: Array):
+    """Raise elementwise to a power, x^y.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast; negative ``x`` with fractional ``y`` gives nan.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+
+    Notes
+    -----
+    Gradient: g y x^(y-1) and g x^y log x; where y is 0 the first is 0, where x is 0 the second is.
+    """
+    return B.pow(x, y)
+
+
+@pow.vjp("x")
+def _(g, x, y):
+    if not hasattr(y, "shape"):  # a Python scalar: the usual x ** 2
+        return g * 0 if y == 0 else chain(g, y * pow(x, y - 1))
+    power = pow(x, where(equal(y, 0), 1, y - 1))
+    return chain(g, y * power)
+
+
+@pow.vjp("y")
+def _(g, x, out):
+    return chain(g, out * where(equal(x, 0), 0, log(where(equal(x, 0), 1, x))))
+
+
+@pow.samples
+def _():
+    yield sample(floats(3, 4, low=0.3), (3, 4))
+    yield sample(floats(3, 1, low=0.3), (4,))
+    yield sample((3, 4), 2)
+    yield sample((3, 4), 3.0)
+    yield sample(2.0, (3,))
+    yield sample(floats(3, low=0.5), -0.5)
+    yield sample(values(0.0, 1.0, 2.0, np.inf), values(0.0, 0.0, -1.0, 0.5), value_only=True)
+
+
+@primitive(oracle=np.maximum)
+def maximum(B, x: Array, y: Array):
+    """Return the larger of x and y; nan if one is nan. At a tie the gradient is halved.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return B.maximum(x, y)
+
+
+@primitive(oracle=np.minimum)
+def minimum(B, x: Array, y: Array):
+    """Return the smaller of x and y; nan if one is nan. At a tie the gradient is halved.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return B.minimum(x, y)
+
+
+def _share(g, mine, other, out):
+    """Return g where ``mine`` was chosen, half of it where both were."""
+    chosen = equal(mine, out)
+    return where(chosen, where(equal(mine, other), 0.5 * g, g), 0)
+
+
+for _op in (maximum, minimum):
+    _op.vjp("x")(lambda g, x, y, out: _share(g, x, y, out))
+    _op.vjp("y")(lambda g, x, y, out: _share(g, y, x, out))
+    _op.samples(_pairs)
+
+
+# One operand
+
+
+@primitive(oracle=np.negative)
+def negative(B, x: Array):
+    """Negate elementwise, -x. Gradient: -g.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    return B.negative(x)
+
+
+negative.vjp("x")(lambda g: -g)
+negative.samples(_everywhere)
+
+
+@primitive(oracle=np.abs)
+def abs(B, x: Array):
+    """Return the absolute value, |x|. Gradient: g sign(x), which is 0 at 0.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    return B.abs(x)
+
+
+abs.vjp("x")(lambda g, x: g * sign(x))
+abs.samples(_everywhere)
+
+
+@primitive(oracle=np.sign)
+def sign(B, x: Array):
+    """Return -1, 0 or 1 with the sign of x; nan stays nan. Gradient: 0.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    return B.sign(x)
+
+
+sign.vjp("x")(lambda g: g * 0)
+sign.samples(_everywhere)
+
+
+@primitive(dtype="float", oracle=np.sqrt)
+def sqrt(B, x: Array):
+    """Elementwise square root, y = x^(1/2).
+
+    Parameters
+    ----------
+    x : Tensor, any shape. Negative entries give nan.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+
+    Notes
+    -----
+    Gradient: g / (2 y). At x = 0 the derivative is inf; where g is exactly 0 the result is 0.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.sqrt(hx.tensor([4.0, 9.0]))
+    tensor([2., 3.])
+    """
+    return B.sqrt(x)
+
+
+sqrt.vjp("x")(lambda g, out: chain(g, 0.5 / out))
+
+
+@sqrt.samples
+def _():
+    yield from _domain(0.1, 4.0)()
+    yield sample(values(0.0, -0.0, np.inf, np.nan, 1e-310), value_only=True)
+
+
+@primitive(oracle=np.square)
+def square(B, x: Array):
+    """Square elementwise, x^2. Gradient: 2 g x.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    return B.square(x)
+
+
+square.vjp("x")(lambda g, x: g * (2 * x))
+square.samples(_everywhere)
+
+
+@primitive(dtype="float", oracle=np.exp)
+def exp(B, x: Array):
+    """Elementwise exponential, y = e^x. Gradient: g y.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.exp(x)
+
+
+exp.vjp("x")(lambda g, out: g * out)
+
+
+@exp.samples
+def _():
+    yield from _everywhere()
+    yield sample(values(0.0, -np.inf, np.inf, np.nan, -800.0), value_only=True)
+
+
+@primitive(dtype="float", oracle=np.expm1)
+def expm1(B, x: Array):
+    """Return y = e^x - 1, precise near 0. Gradient: g (y + 1).
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.expm1(x)
+
+
+expm1.vjp("x")(lambda g, out: g * (out + 1))
+expm1.samples(_everywhere)
+
+
+@primitive(dtype="float", oracle=np.log)
+def log(B, x: Array):
+    """Elementwise natural logarithm. Gradient: g / x.
+
+    Parameters
+    ----------
+    x : Tensor, any shape. Negative entries give nan, 0 gives -inf.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.log(x)
+
+
+log.vjp("x")(lambda g, x: chain(g, 1 / x))
+
+
+@log.samples
+def _():
+    yield from _domain(0.1, 4.0)()
+    yield sample(values(0.0, -1.0, np.inf, np.nan), value_only=True)
+
+
+@primitive(dtype="float", oracle=np.log1p)
+def log1p(B, x: Array):
+    """Return log(1 + x), precise near 0. Gradient: g / (1 + x).
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.log1p(x)
+
+
+log1p.vjp("x")(lambda g, x: chain(g, 1 / (1 + x)))
+log1p.samples(_domain(-0.8, 3.0))
+
+
+@primitive(dtype="float", oracle=np.sin)
+def sin(B, x: Array):
+    """Elementwise sine of radians. Gradient: g cos(x).
+
+    Parameters
+    ----------
+    x : Tensor, any shape, radians.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.sin(x)
+
+
+sin.vjp("x")(lambda g, x: g * cos(x))
+sin.samples(_everywhere)
+
+
+@primitive(dtype="float", oracle=np.cos)
+def cos(B, x: Array):
+    """Elementwise cosine of radians. Gradient: -g sin(x).
+
+    Parameters
+    ----------
+    x : Tensor, any shape, radians.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.cos(x)
+
+
+cos.vjp("x")(lambda g, x: -g * sin(x))
+cos.samples(_everywhere)
+
+
+@primitive(dtype="float", oracle=np.tanh)
+def tanh(B, x: Array):
+    """Elementwise hyperbolic tangent, y. Gradient: g (1 - y^2).
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.tanh(x)
+
+
+tanh.vjp("x")(lambda g, out: g * (1 - out * out))
+tanh.samples(_everywhere)
+
+
+def _sigmoid_oracle(x):
+    return np.exp(-np.logaddexp(0.0, -x))
+
+
+@primitive(dtype="float", oracle=_sigmoid_oracle)
+def sigmoid(B, x: Array):
+    """Return y = 1 / (1 + e^(-x)), without overflow. Gradient: g y (1 - y).
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    return B.sigmoid(x)
+
+
+sigmoid.vjp("x")(lambda g, out: g * (out * (1 - out)))
+
+
+@sigmoid.samples
+def _():
+    yield from _everywhere()
+    yield sample(values(0.0, -np.inf, np.inf, np.nan, -90.0, 90.0), value_only=True)
+
+
+def _step_op(name, summary, oracle):
+    """Make a piecewise constant op: its gradient is 0."""
+
+    def forward(B, x: Array):
+        return getattr(B, name)(x)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""{summary} Gradient: 0.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    op = primitive(forward, oracle=oracle)
+    op.vjp("x")(lambda g: g * 0)
+    op.samples(_everywhere)
+    return op
+
+
+floor = _step_op("floor", "Round toward minus infinity.", np.floor)
+ceil = _step_op("ceil", "Round toward plus infinity.", np.ceil)
+round = _step_op("round", "Round to the nearest integer, ties to even.", np.round)
+
+
+# Choosing
+
+
+@primitive(promotes=("x", "y"), oracle=np.where)
+def where(B, condition: Array, x: Array, y: Array):
+    """Choose elementwise: x where the condition holds, y elsewhere.
+
+    Parameters
+    ----------
+    condition : Tensor, bool.
+    x, y : Tensor or scalar; all three broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the dtype that x and y promote to.
+
+    Notes
+    -----
+    Gradient: g where chosen, exactly 0 elsewhere.
+    """
+    return B.where(condition, x, y)
+
+
+where.vjp("x")(lambda g, condition: where(condition, g, 0))
+where.vjp("y")(lambda g, condition: where(condition, 0, g))
+
+
+@where.samples
+def _():
+    yield sample(booleans(3, 4), (3, 4), (3, 4))
+    yield sample(booleans(3, 1), (4,), 0.5)
+    yield sample(booleans(0, 2), (2,), (0, 2))
+
+
+# Comparing: results are boolean and carry no gradient
+
+
+def _comparison(name, symbol, oracle):
+    def forward(B, x: Array, y: Array):
+        return getattr(B, name)(x, y)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""Compare elementwise, x {symbol} y.
+
+    Parameters
+    ----------
+    x, y : Tensor or scalar, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape, bool.
+    """
+    op = primitive(forward, oracle=oracle)
+    op.samples(lambda: (sample(values(1.0, 2.0, np.nan), values(1.0, 1.5, 1.0)), *_pairs()))
+    return op
+
+
+equal = _comparison("equal", "==", np.equal)
+not_equal = _comparison("not_equal", "!=", np.not_equal)
+less = _comparison("less", "<", np.less)
+less_equal = _comparison("less_equal", "<=", np.less_equal)
+greater = _comparison("greater", ">", np.greater)
+greater_equal = _comparison("greater_equal", ">=", np.greater_equal)
+
+
+def _predicate(name, what, oracle):
+    def forward(B, x: Array):
+        return getattr(B, name)(x)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""Say elementwise whether x {what}.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, bool.
+    """
+    op = primitive(forward, oracle=oracle)
+    op.samples(lambda: (sample(values(0.0, 1.0, np.nan, np.inf, -np.inf)), *_everywhere()))
+    return op
+
+
+isfinite = _predicate("isfinite", "is neither infinite nor nan", np.isfinite)
+isnan = _predicate("isnan", "is nan", np.isnan)
+isinf = _predicate("isinf", "is infinite", np.isinf)
+
+
+def _logical(name, what, oracle, bits):
+    def forward(B, x: Array, y: Array):
+        return getattr(B, name)(x, y)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    kinds = "bool or integer" if bits else "bool"
+    forward.__doc__ = f"""Combine elementwise by {what}.
+
+    Parameters
+    ----------
+    x, y : Tensor, {kinds}, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape.
+    """
+    op = primitive(forward, oracle=oracle)
+
+    def samples():
+        yield sample(booleans(3, 4), booleans(4))
+        if bits:
+            yield sample(integers(3, 4, high=9), integers(4, high=9))
+
+    op.samples(samples)
+    return op
+
+
+logical_and = _logical("logical_and", "and", np.logical_and, False)
+logical_or = _logical("logical_or", "or", np.logical_or, False)
+logical_xor = _logical("logical_xor", "exclusive or", np.logical_xor, False)
+bitwise_and = _logical("bitwise_and", "and of bits", np.bitwise_and, True)
+bitwise_or = _logical("bitwise_or", "or of bits", np.bitwise_or, True)
+bitwise_xor = _logical("bitwise_xor", "exclusive or of bits", np.bitwise_xor, True)
+
+
+@primitive(oracle=np.logical_not)
+def logical_not(B, x: Array):
+    """Negate truth elementwise.
+
+    Parameters
+    ----------
+    x : Tensor, bool.
+
+    Returns
+    -------
+    Tensor, same shape, bool.
+    """
+    return B.logical_not(x)
+
+
+logical_not.samples(lambda: (sample(booleans(3, 4)),))
+
+
+@primitive(oracle=np.invert)
+def bitwise_invert(B, x: Array):
+    """Invert every bit; for bool, negate.
+
+    Parameters
+    ----------
+    x : Tensor, bool or integer.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+    """
+    return B.bitwise_invert(x)
+
+
+bitwise_invert.samples(lambda: (sample(booleans(3, 4)), sample(integers(5, high=9))))

@@ -1,0 +1,545 @@
+"""Fused ops: each body is the definition; a backend may have kernels that compute it faster.
+
+A kernel can be deleted and nothing but speed changes. Second derivatives, and devices without the
+kernel, use the definition.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from helixml import dtypes, shapes
+from helixml._core.op import fused
+from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.tensor import Tensor
+from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
+from helixml.ops import reduction
+from helixml.ops.compose import log_softmax, silu, softplus
+from helixml.ops.elementwise import divide, equal, exp, sqrt, square, where
+from helixml.ops.indexing import take_along_axis
+from helixml.ops.movement import broadcast_to, concat, expand_dims, reshape
+from helixml.ops.scan import linear_scan
+
+# Normalisation
+
+
+def _rms_oracle(x, weight, residual=None, eps=1e-6):
+    s = x if residual is None else x + residual
+    y = s / np.sqrt(np.mean(s * s, axis=-1, keepdims=True) + eps) * weight
+    return y if residual is None else (y, s)
+
+
+@fused(oracle=_rms_oracle)
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, residual: Tensor | None = None):
+    """Normalise by the root mean square over the last axis, x / sqrt(mean(x^2) + eps) * weight.
+
+    Parameters
+    ----------
+    x : Tensor, (..., d), float.
+    weight : Tensor, (d,).
+    eps : float, added to the mean square.
+    residual : Tensor, (..., d) or None; if given, x + residual is normalised, and returned too.
+
+    Returns
+    -------
+    Tensor, (..., d); with ``residual`` a pair: the normalised sum and the sum.
+
+    Raises
+    ------
+    ShapeError : the last axes differ.
+
+    References
+    ----------
+    Zhang & Sennrich 2019, "Root mean square layer normalization", eq. 4, with eps inside the root.
+    """
+    total = x if residual is None else x + residual
+    scale = 1 / sqrt(reduction.mean(square(total), axis=-1, keepdims=True) + eps)
+    y = total * scale * weight
+    return y if residual is None else (y, total)
+
+
+@rms_norm.check
+def _(x, weight, residual, eps):
+    if x.ndim == 0 or weight.shape != x.shape[-1:]:
+        raise ShapeError(
+            f"rms_norm: x is {x.shape}, weight is {weight.shape}; it must be {x.shape[-1:]}."
+        )
+    if residual is not None and residual.shape != x.shape:
+        raise ShapeError(f"rms_norm: x is {x.shape}, the residual is {residual.shape}.")
+    if x.shape[-1] == 0:
+        raise ShapeError(f"rms_norm: the last axis of x is empty: {x.shape}.")
+
+
+@rms_norm.samples
+def _():
+    yield sample((3, 8), floats(8, low=0.5))
+    yield sample((2, 3, 5), floats(5, low=0.5), eps=1e-3)
+    yield sample((2, 8), floats(8, low=0.5), residual=floats(2, 8))
+    yield sample((0, 4), floats(4, low=0.5))
+
+
+@rms_norm.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(lambda: rms_norm(x, _zeros(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)")
+    yield Failure(lambda: rms_norm(x, _zeros(3), residual=_zeros(3, 3)), ShapeError, r"residual is")
+
+
+def _zeros(*shape):
+    from helixml.ops.creation import zeros  # noqa: PLC0415
+
+    return zeros(shape)
+
+
+def _softmax_oracle(x, axis=-1):
+    return np.exp(x - np.logaddexp.reduce(x, axis=axis, keepdims=True))
+
+
+@fused(oracle=_softmax_oracle)
+def softmax(x: Tensor, axis: int = -1):
+    """Return exp(x) / sum(exp(x)) along an axis, shifted by the maximum so that nothing overflows.
+
+    Parameters
+    ----------
+    x : Tensor with at least one axis.
+    axis : int.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype; sums to 1 along ``axis``.
+    """
+    top = reduction.max(x, axis=axis, keepdims=True).detach()
+    e = exp(x - top)
+    return divide(e, reduction.sum(e, axis=axis, keepdims=True))
+
+
+@softmax.samples
+def _():
+    yield sample((3, 4))
+    yield sample((2, 3, 4), axis=1)
+
+
+# Losses
+
+
+def _cross_entropy_oracle(
+    logits, target, ignore_index=None, label_smoothing=0.0, reduction="mean"
+):
+    v = logits.shape[-1]
+    flat, goals = logits.reshape(-1, v), target.reshape(-1)
+    losses = np.zeros(goals.size)
+    used = np.ones(goals.size, bool)
+    for i, goal in enumerate(goals):
+        if ignore_index is not None and goal == ignore_index:
+            used[i] = False
+            continue
+        logp = flat[i] - np.logaddexp.reduce(flat[i])
+        q = np.full(v, label_smoothing / v)
+        q[goal] += 1 - label_smoothing
+        losses[i] = -(q * logp).sum()
+    if reduction == "none":
+        return losses.reshape(target.shape)
+    return losses.sum() if reduction == "sum" else losses.sum() / max(used.sum(), 1)
+
+
+@fused(oracle=_cross_entropy_oracle)
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+):
+    """Return the cross entropy of class indices under softmax(logits), in nats.
+
+    Parameters
+    ----------
+    logits : Tensor, (..., v), float.
+    target : Tensor, (...), integer, values in [0, v) or ``ignore_index``.
+    ignore_index : positions with this target count for nothing.
+    label_smoothing : share of the target spread evenly over all classes, in [0, 1].
+    reduction : "mean" over the positions that count (0 if there are none), "sum", or "none".
+
+    Returns
+    -------
+    Tensor, scalar, or (...) for "none".
+
+    Raises
+    ------
+    ShapeError : shapes do not match. IndexingError : a target is no class.
+    DTypeError : targets are not integers. ValueRangeError : an option has no meaning.
+
+    References
+    ----------
+    Szegedy et al. 2016, "Rethinking the inception architecture", section 7 (label smoothing).
+    """
+    v = logits.shape[-1]
+    goals = target.astype(dtypes.int64)
+    counts = None
+    if ignore_index is not None:
+        counts = goals != ignore_index
+        goals = where(counts, goals, 0)
+    logp = log_softmax(logits)
+    losses = reshape(take_along_axis(logp, expand_dims(goals, -1)), goals.shape)
+    if label_smoothing:
+        even = _mean_last(logp)
+        losses = losses * (1 - label_smoothing) + even * label_smoothing
+    losses = -losses
+    if counts is not None:
+        losses = where(counts, losses, 0)
+    if reduction == "none":
+        return losses
+    total = _sum_all(losses)
+    if reduction == "sum":
+        return total
+    if counts is None:
+        return total / max(losses.size, 1)
+    return total / _at_least_one(_sum_all(counts.astype(logits.dtype)))
+
+
+def _mean_last(x):
+    return reduction.mean(x, axis=-1)
+
+
+def _sum_all(x):
+    return reduction.sum(x)
+
+
+def _at_least_one(count):
+    return where(equal(count, 0), 1, count)
+
+
+@cross_entropy.check
+def _(logits, target, ignore_index, label_smoothing, reduction):
+    if logits.ndim == 0 or logits.shape[:-1] != target.shape:
+        raise ShapeError(
+            f"cross_entropy: logits are {logits.shape}, targets {target.shape}; targets must be "
+            f"{logits.shape[:-1]}: one class index for each row of logits."
+        )
+    if dtypes.kind(target.dtype) not in "ui":
+        raise DTypeError(
+            f"cross_entropy: targets must be integers, not {target.dtype}. "
+            "Hint: class indices, not one-hot rows."
+        )
+    if not dtypes.is_floating(logits.dtype):
+        raise DTypeError(f"cross_entropy: logits must be floats, not {logits.dtype}.")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueRangeError(
+            f"cross_entropy: reduction={reduction!r}. Hint: 'mean', 'sum' or 'none'."
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise ValueRangeError(f"cross_entropy: label_smoothing={label_smoothing} is not in [0, 1].")
+    host = target._backend.to_numpy(target._array)
+    v = logits.shape[-1]
+    bad = (host < 0) | (host >= v)
+    if ignore_index is not None:
+        bad &= host != ignore_index
+    if bad.any():
+        raise IndexingError(
+            f"cross_entropy: target {host[bad].flat[0]} is no class; logits have {v} classes."
+        )
+
+
+@cross_entropy.samples
+def _():
+    yield sample((3, 5), integers(3, high=5))
+    yield sample((2, 3, 5), integers(2, 3, high=5), label_smoothing=0.1)
+    yield sample((4, 5), integers(4, high=5), ignore_index=2, reduction="sum")
+    yield sample((4, 5), integers(4, high=5), ignore_index=2)
+    yield sample((4, 3), integers(4, high=3), reduction="none")
+    yield sample((4, 3), integers(4, low=1, high=2), ignore_index=1)
+
+
+@cross_entropy.errors
+def _():
+    x = _zeros(2, 3)
+    two = np.array([0, 1])
+    yield Failure(lambda: cross_entropy(x, np.array([0])), ShapeError, r"targets must be \(2,\)")
+    yield Failure(lambda: cross_entropy(x, np.array([0, 3])), IndexingError, r"target 3 is no class")
+    yield Failure(lambda: cross_entropy(x, np.array([0.0, 1.0])), DTypeError, r"must be integers")
+    yield Failure(
+        lambda: cross_entropy(x, two, reduction="max"), ValueRangeError, r"reduction='max'"
+    )
+    yield Failure(
+        lambda: cross_entropy(x, two, label_smoothing=2.0), ValueRangeError, r"not in \[0, 1\]"
+    )
+
+
+# Convolution
+
+
+def _causal_oracle(x, weight, bias=None, initial_state=None, activation=None):
+    b, d, length = x.shape
+    k = weight.shape[1]
+    past = np.zeros((b, d, k - 1)) if initial_state is None else initial_state
+    padded = np.concatenate([past, x], axis=-1)
+    y = np.zeros((b, d, length))
+    for t in range(length):
+        y[:, :, t] = (padded[:, :, t : t + k] * weight).sum(-1)
+    if bias is not None:
+        y = y + bias[:, None]
+    return y / (1 + np.exp(-y)) if activation == "silu" else y
+
+
+@fused(oracle=_causal_oracle)
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: Literal["silu"] | None = None,
+    initial_state: Tensor | None = None,
+):
+    """Convolve each channel with its own short filter, looking only backward.
+
+    y_t = activation(sum_j weight_j x_(t-k+1+j) + bias)
+
+    Parameters
+    ----------
+    x : Tensor, (b, d, l), float.
+    weight : Tensor, (d, k); the last tap meets the present.
+    bias : Tensor, (d,) or None.
+    activation : None or "silu".
+    initial_state : Tensor, (b, d, k - 1): what came before ``x``; zeros if None.
+
+    Returns
+    -------
+    Tensor, (b, d, l).
+
+    Raises
+    ------
+    ShapeError : sizes do not match. ValueRangeError : unknown activation.
+
+    References
+    ----------
+    Gu & Dao 2023, "Mamba", figure 3 (the short convolution before the scan).
+    """
+    b, d, length = x.shape
+    k = weight.shape[1]
+    if k > 1:
+        if initial_state is None:
+            past = broadcast_to(weight[:, : k - 1] * 0, (b, d, k - 1)).astype(x.dtype)
+        else:
+            past = initial_state
+        x = concat([past, x], axis=-1)  # (b, d, k - 1 + l)
+    y = None
+    for j in range(k):
+        tap = x[:, :, j : j + length] * weight[:, j : j + 1]
+        y = tap if y is None else y + tap
+    if bias is not None:
+        y = y + expand_dims(bias, -1)
+    return silu(y) if activation == "silu" else y
+
+
+@causal_conv1d.check
+def _(x, weight, bias, initial_state, activation):
+    if x.ndim != 3 or weight.ndim != 2 or weight.shape[0] != x.shape[1] or weight.shape[1] == 0:
+        raise ShapeError(
+            f"causal_conv1d: x is {x.shape}, weight is {weight.shape}; they must be (b, d, l) and "
+            "(d, k) with k of at least 1."
+        )
+    if bias is not None and bias.shape != x.shape[1:2]:
+        raise ShapeError(f"causal_conv1d: bias is {bias.shape}, it must be {x.shape[1:2]}.")
+    past = (*x.shape[:2], weight.shape[1] - 1)
+    if initial_state is not None and initial_state.shape != past:
+        raise ShapeError(
+            f"causal_conv1d: the initial state is {initial_state.shape}, it must be {past}."
+        )
+    if activation not in (None, "silu"):
+        raise ValueRangeError(f"causal_conv1d: activation={activation!r}. Hint: 'silu' or None.")
+
+
+@causal_conv1d.samples
+def _():
+    yield sample((2, 3, 6), (3, 4), (3,), activation="silu")
+    yield sample((2, 3, 6), (3, 4))
+    yield sample((1, 5, 2), (5, 4), (5,), initial_state=floats(1, 5, 3), activation="silu")
+    yield sample((2, 2, 3), (2, 1))
+    yield sample((1, 2, 0), (2, 3), (2,))
+
+
+@causal_conv1d.errors
+def _():
+    x, w = _zeros(2, 3, 4), _zeros(3, 2)
+    yield Failure(lambda: causal_conv1d(x, _zeros(4, 2)), ShapeError, r"weight is \(4, 2\)")
+    yield Failure(lambda: causal_conv1d(x, w, _zeros(4)), ShapeError, r"bias is \(4,\), it must")
+    yield Failure(lambda: causal_conv1d(x, w, activation="tanh"), ValueRangeError, r"'tanh'")
+    yield Failure(
+        lambda: causal_conv1d(x, w, initial_state=_zeros(2, 3, 2)), ShapeError, r"initial state is"
+    )
+
+
+# State space
+
+
+def _selective_oracle(
+    u, delta, A, B, C, D=None, z=None, delta_bias=None, initial_state=None,  # noqa: N803
+    delta_softplus=False, return_last_state=False,
+):
+    b, d, length = u.shape
+    n = A.shape[1]
+    if delta_bias is not None:
+        delta = delta + delta_bias[:, None]
+    if delta_softplus:
+        delta = np.logaddexp(0.0, delta)
+
+    def at(matrix, t):
+        if matrix.ndim == 2:
+            return matrix[None]
+        if matrix.ndim == 3:
+            return matrix[:, None, :, t]
+        return np.repeat(matrix[..., t], d // matrix.shape[1], axis=1)
+
+    h = np.zeros((b, d, n)) if initial_state is None else initial_state
+    y = np.zeros((b, d, length))
+    for t in range(length):
+        dt = delta[:, :, t, None]
+        h = np.exp(dt * A) * h + dt * at(B, t) * u[:, :, t, None]
+        y[:, :, t] = (h * at(C, t)).sum(-1)
+    if D is not None:
+        y = y + D[:, None] * u
+    if z is not None:
+        y = y * z / (1 + np.exp(-z))
+    return (y, h) if return_last_state else y
+
+
+def _over_time(matrix, d):
+    """Return B or C as (b | 1, d | 1, l | 1, n)."""
+    if matrix.ndim == 2:  # (d, n): the same at all times
+        return reshape(matrix, (1, matrix.shape[0], 1, matrix.shape[1]))
+    if matrix.ndim == 3:  # (b, n, l): the same for all channels
+        return expand_dims(matrix.mT, 1)
+    b, g, n, length = matrix.shape
+    grouped = expand_dims(matrix.mT, 2)  # (b, g, 1, l, n)
+    return reshape(broadcast_to(grouped, (b, g, d // g, length, n)), (b, d, length, n))
+
+
+@fused(oracle=_selective_oracle)
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,  # noqa: N803  the names of the paper
+    B: Tensor,  # noqa: N803
+    C: Tensor,  # noqa: N803
+    D: Tensor | None = None,  # noqa: N803
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    return_last_state: bool = False,
+):
+    """Run a state-space model whose step sizes and projections depend on the input.
+
+    h_t = exp(delta_t A) h_(t-1) + delta_t B_t u_t,  y_t = C_t h_t + D u_t,  times silu(z_t)
+
+    Parameters
+    ----------
+    u, delta : Tensor, (b, d, l), float.
+    A : Tensor, (d, n), real; negative for a stable system.
+    B, C : Tensor, (d, n), (b, n, l) or (b, g, n, l) with g groups of channels.
+    D : Tensor, (d,) or None: the skip connection.
+    z : Tensor, (b, d, l) or None: the gate.
+    delta_bias : Tensor, (d,) or None, added to ``delta``.
+    delta_softplus : pass ``delta`` (with its bias) through softplus.
+    initial_state : Tensor, (b, d, n) or None for zeros.
+    return_last_state : also return h after the last step.
+
+    Returns
+    -------
+    y : Tensor, (b, d, l).
+    last_state : Tensor, (b, d, n), when asked for; its gradient flows back like that of y.
+
+    Raises
+    ------
+    ShapeError : sizes do not match.
+
+    References
+    ----------
+    Gu & Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces", algorithm 2;
+    B is discretised by Euler's rule (delta B), as in the paper's own implementation.
+    """
+    d = u.shape[1]
+    if delta_bias is not None:
+        delta = delta + expand_dims(delta_bias, -1)
+    if delta_softplus:
+        delta = softplus(delta)
+    step = expand_dims(delta, -1)  # (b, d, l, 1)
+    decay = exp(step * expand_dims(A, 1))  # (b, d, l, n)
+    drive = step * expand_dims(u, -1) * _over_time(B, d)
+    h = linear_scan(decay, drive, initial_state, axis=2)
+    y = reduction.sum(h * _over_time(C, d), axis=-1)
+    if D is not None:
+        y = y + u * expand_dims(D, -1)
+    if z is not None:
+        y = y * silu(z)
+    if not return_last_state:
+        return y
+    if u.shape[2] > 0:
+        return y, h[:, :, -1]
+    if initial_state is not None:
+        return y, initial_state * 1
+    return y, broadcast_to(expand_dims(A * 0, 0), (u.shape[0], *A.shape))
+
+
+@selective_scan.check
+def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):  # noqa: N803
+    if u.ndim != 3 or A.ndim != 2 or A.shape[0] != u.shape[1]:
+        raise ShapeError(
+            f"selective_scan: u is {u.shape}, A is {A.shape}; they must be (b, d, l) and (d, n)."
+        )
+    b, d, length = u.shape
+    n = A.shape[1]
+    for name, tensor in (("delta", delta), ("z", z)):
+        if tensor is not None and tensor.shape != u.shape:
+            raise ShapeError(f"selective_scan: {name} is {tensor.shape}, it must be {u.shape}.")
+    for name, tensor in (("B", B), ("C", C)):
+        shape = tensor.shape
+        grouped = len(shape) == 4 and shape[1] > 0 and d % shape[1] == 0
+        fits = shape in ((d, n), (b, n, length)) or (
+            grouped and shape == (b, shape[1], n, length)
+        )
+        if not fits:
+            raise ShapeError(
+                f"selective_scan: {name} is {shape}, it must be {(d, n)}, {(b, n, length)} or "
+                f"{(b, 'g', n, length)} where g divides {d}."
+            )
+    for name, tensor, wanted in (
+        ("D", D, (d,)),
+        ("delta_bias", delta_bias, (d,)),
+        ("initial_state", initial_state, (b, d, n)),
+    ):
+        if tensor is not None and tensor.shape != wanted:
+            raise ShapeError(f"selective_scan: {name} is {tensor.shape}, it must be {wanted}.")
+
+
+@selective_scan.samples
+def _():
+    steps = floats(2, 3, 5, low=0.1, high=0.9)
+    decay = floats(3, 2, low=-2.0, high=-0.2)
+    yield sample((2, 3, 5), steps, decay, (2, 2, 5), (2, 2, 5), orders=1)
+    yield sample(
+        (2, 3, 5), (2, 3, 5), decay, (2, 2, 5), (2, 2, 5), (3,), (2, 3, 5), (3,),
+        delta_softplus=True, orders=1,
+    )
+    yield sample(
+        (1, 4, 3), (1, 4, 3), floats(4, 2, low=-2.0, high=-0.2), (1, 2, 2, 3), (1, 2, 2, 3), (4,),
+        (1, 4, 3), (4,), delta_softplus=True, initial_state=floats(1, 4, 2), return_last_state=True,
+    )
+    yield sample(
+        (2, 3, 4), floats(2, 3, 4, low=0.1, high=0.9), decay, (3, 2), (3, 2),
+        initial_state=floats(2, 3, 2), return_last_state=True, orders=1,
+    )
+    yield sample((1, 2, 0), (1, 2, 0), floats(2, 3, low=-1.0, high=-0.1), (1, 3, 0), (1, 3, 0),
+                 orders=1)
+
+
+@selective_scan.errors
+def _():
+    u, a, b = _zeros(2, 3, 5), _zeros(3, 4), _zeros(2, 4, 5)
+    yield Failure(lambda: selective_scan(u, u, _zeros(4, 4), b, b), ShapeError, r"A is \(4, 4\)")
+    yield Failure(
+        lambda: selective_scan(u, _zeros(2, 3, 4), a, b, b), ShapeError, r"delta is \(2, 3, 4\)"
+    )
+    yield Failure(lambda: selective_scan(u, u, a, b, _zeros(2, 5, 5)), ShapeError, r"C is \(2, 5")
+    yield Failure(lambda: selective_scan(u, u, a, b, b, _zeros(4)), ShapeError, r"D is \(4,\)")

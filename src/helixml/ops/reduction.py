@@ -1,0 +1,450 @@
+"""Reductions: many values in, one out. ``axis`` is None (all axes), an integer or a tuple.
+
+The gradient of a sum is a broadcast, the gradient of a maximum goes to where the maximum was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from helixml import dtypes, shapes
+from helixml._core.op import composite, primitive
+from helixml._core.samples import Failure, booleans, floats, integers, sample, values
+from helixml._core.tensor import Tensor
+from helixml.errors import DTypeError, ShapeError, ValueRangeError
+from helixml.ops.elementwise import equal, isfinite, log, multiply, sqrt, square, where
+from helixml.ops.movement import broadcast_to, flip, reshape
+from helixml.shapes import Axis
+
+Array = Any
+
+
+def _axes(name, x, axis, keepdims):
+    return {"axis": shapes.normalize_axes(name, axis, x.ndim), "keepdims": bool(keepdims)}
+
+
+def _nonempty(name, x, axis, keepdims):
+    chosen = _axes(name, x, axis, keepdims)
+    if any_empty := [a for a in chosen["axis"] if x.shape[a] == 0]:
+        raise ShapeError(
+            f"{name}: has no value over an empty axis: axis {any_empty[0]} of shape {x.shape}."
+        )
+    return chosen
+
+
+def spread(g, shape, axis, keepdims):
+    """Return ``g``, the cotangent of a reduction, broadcast to the shape that was reduced."""
+    if not keepdims:
+        g = reshape(g, shapes.reduced(shape, axis, keepdims=True))
+    return broadcast_to(g, shape)
+
+
+def _over_axes():
+    yield sample((3, 4), axis=None)
+    yield sample((3, 4), axis=0)
+    yield sample((2, 3, 4), axis=(0, -1), keepdims=True)
+    yield sample((), axis=None)
+
+
+def _bad_axes(op):
+    def errors():
+        x = Tensor_of((2, 3))
+        yield Failure(lambda: op(x, axis=2), ShapeError, r"axis 2 is out of range for 2 dim")
+        yield Failure(lambda: op(x, axis=(0, 0)), ShapeError, r"repeat an axis")
+        yield Failure(lambda: op(x, axis="x"), DTypeError, r"an axis is an integer, not 'x'")
+
+    return errors
+
+
+def Tensor_of(shape):  # noqa: N802
+    """Return zeros for error samples."""
+    from helixml.ops.creation import zeros  # noqa: PLC0415  creation is a sibling made later
+
+    return zeros(shape)
+
+
+@primitive(oracle=np.sum)
+def sum(B, x: Array, axis: Axis = None, keepdims: bool = False):
+    """Add up over axes.
+
+    Parameters
+    ----------
+    x : Tensor, any shape. Booleans and integers add up in 64 bits, 16-bit floats in float32.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+
+    Returns
+    -------
+    Tensor. An empty sum is 0.
+
+    Raises
+    ------
+    ShapeError : an axis is out of range or named twice.
+
+    Notes
+    -----
+    Gradient: g, broadcast over the reduced axes.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.sum(hx.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+    tensor([4., 6.])
+    """
+    return B.sum(x, axis=axis, keepdims=keepdims)
+
+
+sum.prepare(lambda x, axis, keepdims: _axes("sum", x, axis, keepdims))
+sum.vjp("x")(lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
+
+
+@sum.samples
+def _():
+    yield from _over_axes()
+    yield sample((0, 3), axis=0)
+    yield sample((0, 3), axis=1)
+    yield sample(integers(3, 4), axis=1)
+    yield sample(booleans(3, 4), axis=1)
+
+
+sum.errors(_bad_axes(sum))
+
+
+@primitive(oracle=np.prod)
+def prod(B, x: Array, axis: Axis = None, keepdims: bool = False):
+    """Multiply over axes.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+
+    Returns
+    -------
+    Tensor. An empty product is 1.
+
+    Notes
+    -----
+    Gradient: g times the product of all others, without dividing (zeros are fine): products of
+    what comes before and what comes after each entry.
+    """
+    return B.prod(x, axis=axis, keepdims=keepdims)
+
+
+prod.prepare(lambda x, axis, keepdims: _axes("prod", x, axis, keepdims))
+prod.errors(_bad_axes(prod))
+
+
+@prod.vjp("x")
+def _(g, x, axis, keepdims):
+    shape = x.shape
+    others = tuple(a for a in range(len(shape)) if a not in axis)
+    from helixml.ops.movement import concat, permute_dims  # noqa: PLC0415
+
+    line = reshape(permute_dims(x, (*others, *axis)), (*(shape[a] for a in others), -1))
+    count = line.shape[-1]
+    one = line[..., :1] * 0 + 1
+    before, after = [one], [one]
+    for i in range(count - 1):
+        before.append(before[-1] * line[..., i : i + 1])
+        after.append(after[-1] * line[..., count - 1 - i : count - i])
+    rest = concat(before, axis=-1) * flip(concat(after, axis=-1), axis=-1)
+    order = (*others, *axis)
+    back = tuple(order.index(a) for a in range(len(shape)))
+    rest = permute_dims(reshape(rest, tuple(shape[a] for a in order)), back)
+    return spread(g, shape, axis, keepdims) * rest
+
+
+@prod.samples
+def _():
+    yield from _over_axes()
+    yield sample(values(1.5, 0.0, -2.0, 0.5), axis=0)
+
+
+def _extreme(name, summary, oracle):
+    def forward(B, x: Array, axis: Axis = None, keepdims: bool = False):
+        return getattr(B, name)(x, axis=axis, keepdims=keepdims)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""{summary}
+
+    Parameters
+    ----------
+    x : Tensor, any shape with something to compare; nan wins.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+
+    Returns
+    -------
+    Tensor of the dtype of ``x``.
+
+    Raises
+    ------
+    ShapeError : an axis is empty, out of range or named twice.
+
+    Notes
+    -----
+    Gradient: g where the value was found, shared equally between ties.
+    """
+    op = primitive(forward, oracle=oracle)
+    op.prepare(lambda x, axis, keepdims: _nonempty(name, x, axis, keepdims))
+
+    @op.vjp("x")
+    def _(g, x, out, axis, keepdims):
+        found = equal(x, spread(out, x.shape, axis, keepdims)).astype(g.dtype)
+        return spread(g / sum(found, axis=axis, keepdims=keepdims), x.shape, axis, keepdims) * found
+
+    @op.samples
+    def _():
+        yield sample(floats(3, 4, distinct=True), axis=None)
+        yield sample(floats(2, 3, 4, distinct=True), axis=(0, -1), keepdims=True)
+        yield sample(floats(3, 4, distinct=True), axis=1)
+        yield sample(integers(3, 4, high=99), axis=0)
+        yield sample(values(1.0, np.nan, 2.0), axis=0, value_only=True)
+
+    op.errors(_bad_axes(op))
+    return op
+
+
+max = _extreme("max", "Return the largest value over axes.", np.max)
+min = _extreme("min", "Return the smallest value over axes.", np.min)
+
+
+def _truth(name, summary, oracle):
+    def forward(B, x: Array, axis: Axis = None, keepdims: bool = False):
+        return getattr(B, name)(x, axis=axis, keepdims=keepdims)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""{summary}
+
+    Parameters
+    ----------
+    x : Tensor, any shape; numbers count as true where they are not 0.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+
+    Returns
+    -------
+    Tensor, bool.
+    """
+    op = primitive(forward, oracle=oracle)
+    op.prepare(lambda x, axis, keepdims: _axes(name, x, axis, keepdims))
+    op.samples(lambda: (sample(booleans(3, 4), axis=1), sample(booleans(0, 2), axis=0)))
+    op.errors(_bad_axes(op))
+    return op
+
+
+any = _truth("any", "Say whether any value is true.", np.any)
+all = _truth("all", "Say whether all values are true.", np.all)
+
+
+def _position(name, summary, oracle):
+    def forward(B, x: Array, axis: int | None = None, keepdims: bool = False):
+        return getattr(B, name)(x, axis=axis, keepdims=keepdims)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""{summary}
+
+    Parameters
+    ----------
+    x : Tensor, not empty along ``axis``.
+    axis : int, or None for the position in the flat array.
+    keepdims : keep the reduced axis with size 1.
+
+    Returns
+    -------
+    Tensor, int64. The first position if there are ties. Carries no gradient.
+    """
+    op = primitive(forward, oracle=oracle)
+
+    @op.prepare
+    def _(x, axis, keepdims):
+        if axis is not None:
+            axis = shapes.normalize_axis(name, axis, x.ndim)
+        if x.size == 0 or (axis is not None and x.shape[axis] == 0):
+            raise ShapeError(f"{name}: has no position in an empty axis, the shape is {x.shape}.")
+        return {"axis": axis, "keepdims": bool(keepdims)}
+
+    op.samples(lambda: (sample((3, 4), axis=1), sample((2, 3), axis=None)))
+    return op
+
+
+argmax = _position("argmax", "Return where the largest value is.", np.argmax)
+argmin = _position("argmin", "Return where the smallest value is.", np.argmin)
+
+
+def _cumsum_oracle(x, axis=-1):
+    return np.cumsum(x, axis=axis)
+
+
+@primitive(oracle=_cumsum_oracle)
+def cumulative_sum(B, x: Array, axis: int = -1):
+    """Return running sums along an axis, y_t = x_0 + ... + x_t.
+
+    Parameters
+    ----------
+    x : Tensor with at least one axis.
+    axis : int.
+
+    Returns
+    -------
+    Tensor of the same shape.
+
+    Notes
+    -----
+    Gradient: the running sum of g from the other end.
+    """
+    return B.cumulative_sum(x, axis=axis)
+
+
+cumulative_sum.prepare(
+    lambda x, axis: {"axis": shapes.normalize_axis("cumulative_sum", axis, x.ndim)}
+)
+cumulative_sum.vjp("x")(
+    lambda g, axis: flip(cumulative_sum(flip(g, axis=axis), axis=axis), axis=axis)
+)
+
+
+@cumulative_sum.samples
+def _():
+    yield sample((3, 4), axis=1)
+    yield sample((3, 4), axis=0)
+    yield sample((0, 4), axis=0)
+
+
+# Compositions
+
+
+def _count(x, axis):
+    total = 1
+    for a in axis:
+        total *= x.shape[a]
+    return total
+
+
+@composite(oracle=np.mean)
+def mean(x: Tensor, axis: Axis = None, keepdims: bool = False):
+    """Return the arithmetic mean over axes; integers are averaged in the default float.
+
+    Parameters
+    ----------
+    x : Tensor, not empty over ``axis``.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+
+    Returns
+    -------
+    Tensor, a float dtype.
+    """
+    axes = shapes.normalize_axes("mean", axis, x.ndim)
+    count = _count(x, axes)
+    if count == 0:
+        raise ShapeError(f"mean: has no value over an empty axis of shape {x.shape}.")
+    return multiply(sum(x.astype(dtypes.as_float(x.dtype)), axis=axes, keepdims=keepdims), 1 / count)
+
+
+mean.samples(_over_axes)
+mean.errors(_bad_axes(mean))
+
+
+def _var_oracle(x, axis=None, keepdims=False, correction=0.0):
+    return np.var(x, axis=axis, keepdims=keepdims, ddof=correction)
+
+
+@composite(oracle=_var_oracle)
+def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float = 0.0):
+    """Return the variance over axes, sum((x - mean)^2) / (n - correction).
+
+    Parameters
+    ----------
+    x : Tensor, more than ``correction`` values over ``axis``.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+    correction : 0 for the population, 1 for a sample (Bessel).
+
+    Returns
+    -------
+    Tensor, a float dtype.
+    """
+    axes = shapes.normalize_axes("var", axis, x.ndim)
+    count = _count(x, axes) - correction
+    if count <= 0:
+        raise ValueRangeError(
+            f"var: needs more than {correction} values, shape {x.shape} has {_count(x, axes)} "
+            f"over axes {axes}."
+        )
+    centred = x - mean(x, axis=axes, keepdims=True)
+    return multiply(sum(square(centred), axis=axes, keepdims=keepdims), 1 / count)
+
+
+def _std_oracle(x, axis=None, keepdims=False, correction=0.0):
+    return np.std(x, axis=axis, keepdims=keepdims, ddof=correction)
+
+
+@composite(oracle=_std_oracle)
+def std(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float = 0.0):
+    """Return the standard deviation over axes, the square root of `var`.
+
+    Parameters
+    ----------
+    x : Tensor, more than ``correction`` values over ``axis``.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+    correction : 0 for the population, 1 for a sample (Bessel).
+
+    Returns
+    -------
+    Tensor, a float dtype.
+    """
+    return sqrt(var(x, axis=axis, keepdims=keepdims, correction=correction))
+
+
+@var.samples
+def _():
+    yield sample((3, 4), axis=None)
+    yield sample((3, 4), axis=0, correction=1.0)
+    yield sample((2, 3, 4), axis=(0, -1), keepdims=True)
+
+
+std.samples(var.make_samples)
+
+
+def _logsumexp_oracle(x, axis=None, keepdims=False):
+    return np.logaddexp.reduce(x, axis=axis, keepdims=keepdims)
+
+
+@composite(oracle=_logsumexp_oracle)
+def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False):
+    """Return log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows.
+
+    Parameters
+    ----------
+    x : Tensor, not empty over ``axis``.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
+
+    Returns
+    -------
+    Tensor, a float dtype.
+    """
+    axes = shapes.normalize_axes("logsumexp", axis, x.ndim)
+    top = max(x, axis=axes, keepdims=True).detach()
+    top = where(isfinite(top), top, 0)
+    from helixml.ops.elementwise import exp  # noqa: PLC0415
+
+    result = log(sum(exp(x - top), axis=axes, keepdims=True)) + top
+    return result if keepdims else reshape(result, shapes.reduced(x.shape, axes, keepdims=False))
+
+
+@logsumexp.samples
+def _():
+    yield sample((3, 4), axis=1)
+    yield sample((2, 3, 4), axis=2, keepdims=True)
+    yield sample(values(1000.0, 999.0, -1000.0), axis=0)
+    yield sample(values(-np.inf, -np.inf), axis=0, value_only=True)
