@@ -92,8 +92,9 @@ def extensions():
     kernels = Extension(
         "helixml.backends.cpu.kernels._kernels",
         [wrapper, str(KERNELS / "table.c")],
-        depends=[*SOURCES, *HEADERS, wrapper],
+        depends=[*SOURCES, *HEADERS, wrapper, str(KERNELS / "_kernels.pxd")],
         include_dirs=[str(KERNELS), np.get_include()],
+        libraries=["m"] if os.name == "posix" else [],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
             *([("HELIX_X86", "1")] if X86 else []),

@@ -70,7 +70,12 @@ def test_a_value_that_does_not_fit_says_what_would(text, message):
 
 
 def test_values_of_other_types_are_refused():
-    for key, value in [("run.steps", True), ("optim.lr", "1"), ("data.text", [1]), ("run.seed", 1.0)]:
+    for key, value in [
+        ("run.steps", True),
+        ("optim.lr", "1"),
+        ("data.text", [1]),
+        ("run.seed", 1.0),
+    ]:
         with pytest.raises(ConfigError, match="wrong type"):
             TrainConfig().updated({key: value})
 

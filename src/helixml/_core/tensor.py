@@ -252,6 +252,16 @@ class Tensor:
         self._array = backend.assign(target, source)
         return self
 
+    def _become(self, other):
+        """Take the array, device and node of ``other``: this object under all its names."""
+        self._array = other._array
+        self._backend = other._backend
+        self._node = other._node
+        self._slot = other._slot
+        self._cell = other._cell
+        if self._cell is not None:
+            self._cell.add_viewer(self)
+
     # Leaving
 
     def numpy(self, copy=False):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -44,10 +45,17 @@ def command(
 ) -> None:
     """Let the model in folder RUN go on from a prompt; the new bytes alone go to stdout."""
     from helixml import models
+    from helixml.errors import CheckpointError
     from helixml.random import Rng
     from helixml.training import sample_bytes
 
-    model = models.from_pretrained(Path(run))
+    folder = Path(run)
+    if (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
+        raise CheckpointError(
+            f"generate: the run in {run} is not finished. "
+            f"Hint: helixml train --resume {shlex.quote(run)}"
+        )
+    model = models.from_pretrained(folder)
     stream = sample_bytes(
         model,
         prompt.encode("utf-8", "surrogateescape") or b"\n",

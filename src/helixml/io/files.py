@@ -14,15 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from helixml.errors import HelixError
+from helixml.errors import FileError
 
 __all__ = ["FileError", "make_folder", "read_json", "remove_leftovers", "write_bytes", "write_json"]
 
 _SUFFIX = ".helixml-tmp"
-
-
-class FileError(HelixError, OSError):
-    """A file or folder cannot be written or read."""
 
 
 def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:

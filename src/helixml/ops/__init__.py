@@ -68,7 +68,7 @@ from helixml.ops.elementwise import (
     where,
 )
 from helixml.ops.fused import causal_conv1d, cross_entropy, rms_norm, selective_scan, softmax
-from helixml.ops.indexing import At, getitem, setitem, take, take_along_axis
+from helixml.ops.indexing import At, argsort, getitem, setitem, take, take_along_axis
 from helixml.ops.linalg import matmul
 from helixml.ops.movement import (
     astype,

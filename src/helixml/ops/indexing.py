@@ -301,6 +301,46 @@ def _():
     yield sample((3, 2), integers(3, 2, high=4), axis=1, size=4)
 
 
+def _argsort_oracle(x, axis=-1, descending=False):
+    return np.argsort(-x if descending else x, axis=axis, kind="stable")
+
+
+@primitive(oracle=_argsort_oracle)
+def argsort(B, x: Array, axis: int = -1, descending: bool = False):
+    """Return the positions that sort an axis; equal entries keep their order.
+
+    Parameters
+    ----------
+    x : Tensor with at least one axis.
+    axis : int.
+    descending : largest first.
+
+    Returns
+    -------
+    Tensor, same shape, int64. Carries no gradient.
+    """
+    if descending:  # reversed before and after, so that ties keep their order
+        order = B.argsort(B.flip(x, axis=(axis,)), axis=axis)
+        last = B.full((), x.shape[axis] - 1, dtype=dtypes.int64)
+        return B.subtract(last, B.flip(B.astype(order, dtypes.int64), axis=(axis,)))
+    return B.astype(B.argsort(x, axis=axis), dtypes.int64)
+
+
+argsort.prepare(
+    lambda x, axis, descending: {
+        "axis": shapes.normalize_axis("argsort", axis, x.ndim),
+        "descending": bool(descending),
+    }
+)
+
+
+@argsort.samples
+def _():
+    yield sample((3, 4), axis=1)
+    yield sample(integers(3, 4), axis=0, descending=True)
+    yield sample(integers(7), descending=False)
+
+
 # x[index], x[index] = v, x.at[index]
 
 
@@ -414,10 +454,7 @@ def replaced(x: Tensor, index: Any, value: Tensor):
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """Give the object ``x`` a new array (and node) with ``value`` at ``index``."""
-    new = replaced(x, index, value)
-    x._array, x._node, x._slot, x._cell = new._array, new._node, new._slot, new._cell
-    if x._cell is not None:
-        x._cell.add_viewer(x)
+    x._become(replaced(x, index, value))
 
 
 class At:

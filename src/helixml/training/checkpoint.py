@@ -42,10 +42,9 @@ def save_checkpoint(folder: Path, tree: Mapping[str, Any]) -> None:  # Any: a le
     FileError : the disk is full or the folder not writable; the old checkpoint remains.
     """
     arrays: dict[str, np.ndarray] = {}
-    plain = json.dumps(_take_arrays(tree, "", arrays))
+    metadata = {"format": str(FORMAT), "tree": json.dumps(_take_arrays(tree, "", arrays))}
     make_folder(folder)
-    metadata = {"format": str(FORMAT), "tree": plain, "checksum": _checksum(plain, arrays)}
-    save_arrays(folder / FILE, arrays, metadata)
+    save_arrays(folder / FILE, arrays, metadata | {"checksum": _checksum(metadata, arrays)})
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:  # Any: a leaf or a subtree
@@ -69,7 +68,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:  # Any: a leaf or a subtree
             f"load: {path} has format {written}, this version of helixml reads up to {FORMAT}. "
             "Hint: upgrade helixml."
         )
-    if metadata.get("checksum") != _checksum(metadata["tree"], arrays):
+    if metadata.pop("checksum", "") != _checksum(metadata, arrays):
         raise CheckpointError(
             f"load: {path} is damaged: its checksum does not fit its content. "
             "Hint: take another copy, or train anew."
@@ -101,11 +100,11 @@ def _put_arrays(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:  # Any: a s
     return tree
 
 
-def _checksum(plain: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """Sum up the text and the arrays' names and bytes (CRC-32): finds damage, not forgery."""
-    total = zlib.crc32(plain.encode())
+def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """Sum up all texts, names, forms and bytes (CRC-32): finds damage, not forgery."""
+    total = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
         rows = np.asarray(arrays[name], order="C")
-        total = zlib.crc32(name.encode(), total)
+        total = zlib.crc32(f"{name} {rows.dtype} {rows.shape}".encode(), total)
         total = zlib.crc32(rows.reshape(-1).view(np.uint8).data, total)
     return f"{total:08x}"

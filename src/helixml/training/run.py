@@ -199,7 +199,8 @@ class Run:
         # display and leaves the user's pyplot alone.
         from matplotlib.figure import Figure
 
-        lines = [json.loads(line) for line in (self.folder / "metrics.jsonl").open("rb")]
+        text = (self.folder / "metrics.jsonl").read_bytes()
+        lines = [json.loads(line) for line in text.splitlines()]
         held_out = [line for line in lines if "held_out_bits_per_byte" in line]
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot(

@@ -356,6 +356,8 @@ def _loop(trainer: Trainer, run: Run, reporter: Reporter, interrupt: Interrupt) 
         last = trainer.step == trainer.steps
         if trainer.step:
             if last or (settings.evaluate_every and trainer.step % settings.evaluate_every == 0):
+                if last:
+                    reporter.note(f"measuring on {trainer.dataset.held_out_bytes:,} held-out bytes")
                 started = time.perf_counter()
                 _measure(trainer, run, interrupt)
                 held_out_seconds = time.perf_counter() - started

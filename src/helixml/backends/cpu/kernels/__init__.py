@@ -3,7 +3,8 @@
 `KERNELS` lists what there is, as (name, function, dtypes); the functions take and return raw
 NumPy arrays. Where the extension was not built the list is empty and the package works
 without it. `scan.c` is the place to start reading; `simd.h` has the vectors it is written in,
-`table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for Python.
+`table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for Python, and a
+Python file for each op brings the caller's arrays into the kernel's layout.
 """
 
 from __future__ import annotations
@@ -17,15 +18,26 @@ try:
 except ImportError:
     _kernels = None
 else:
+    from helixml.backends.cpu.kernels.adamw import adamw_
+    from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
+    from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
+    from helixml.backends.cpu.kernels.rms_norm import rms_norm, rms_norm_vjp
     from helixml.backends.cpu.kernels.selective_scan import selective_scan, selective_scan_vjp
 
-    FLOATS = ("float32", "float64")
+    _FLOATS = ("float32", "float64")
     KERNELS += [
-        ("selective_scan", selective_scan, FLOATS),
-        ("selective_scan_vjp", selective_scan_vjp, FLOATS),
+        ("selective_scan", selective_scan, _FLOATS),
+        ("selective_scan_vjp", selective_scan_vjp, _FLOATS),
+        ("causal_conv1d", causal_conv1d, _FLOATS),
+        ("causal_conv1d_vjp", causal_conv1d_vjp, _FLOATS),
+        ("rms_norm", rms_norm, _FLOATS),
+        ("rms_norm_vjp", rms_norm_vjp, _FLOATS),
+        ("cross_entropy", cross_entropy, _FLOATS),
+        ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
+        ("adamw_", adamw_, _FLOATS),
     ]
 
 
 def available() -> str | None:
     """Return the instruction set in use (avx512, avx2, generic), None without kernels."""
-    return None if _kernels is None else _kernels.instruction_set()
+    return None if _kernels is None else str(_kernels.instruction_set())

@@ -1,63 +1,20 @@
 """Thin wrappers of the C kernels: arrays become pointers and strides, the GIL is released.
 
 No shapes are checked and no layouts changed here: the Python files beside this one do both.
-Each wrapper holds references to its arrays for as long as C may use them.
+Each class holds the arguments of one call and references to its arrays, for as long as C may
+use them; `run(first, last)` does some items of the work, and may be called by several threads.
 """
 
 cimport numpy as cnp
 
 cnp.import_array()
 
-
-cdef extern from "kernels.h" nogil:
-    ctypedef struct helix_rows:
-        void *data
-        Py_ssize_t batch_stride
-        Py_ssize_t group_stride
-        Py_ssize_t step_stride
-
-    int HELIX_SCAN_STEPS
-
-    ctypedef struct helix_scan:
-        Py_ssize_t batch
-        Py_ssize_t length
-        Py_ssize_t channels
-        Py_ssize_t states
-        Py_ssize_t groups
-        Py_ssize_t parts
-        int softplus
-        int fixed_B
-        int fixed_C
-        helix_rows u
-        helix_rows delta
-        helix_rows z
-        helix_rows y
-        helix_rows B
-        helix_rows C
-        const void *A_log2
-        const void *D
-        const void *bias
-        void *chunk_states
-        helix_rows g
-        helix_rows du
-        helix_rows ddelta
-        helix_rows dz
-        void *dA
-        void *dD
-        void *dbias
-        void *dB
-        void *dC
-        void *dstate
-
-    ctypedef struct helix_table:
-        int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*scan_backward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
-
-    const char *const *helix_instruction_sets()
-    const helix_table *helix_kernels(const char *, int)
-
-
 SCAN_STEPS = HELIX_SCAN_STEPS
+CONV_STEPS = HELIX_CONV_STEPS
+ADAMW_RUN = HELIX_ADAMW_RUN
+
+
+# Instruction sets
 
 cdef const helix_table *_tables[2]
 cdef object _in_use = None
@@ -91,43 +48,54 @@ def instruction_set():
 use_instruction_set(instruction_sets()[0])
 
 
+# Arrays
+
 cdef void *_data(object array) except? NULL:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray?>array)
 
 
-cdef Py_ssize_t _stride(object array, int axis) except? -1:
-    return (<cnp.ndarray>array).strides[axis] // (<cnp.ndarray>array).itemsize
-
-
 cdef helix_rows _rows(object array) except *:
-    """Describe (b, l, d), (b, g, l, d) or (n, d), the last axis contiguous; or nothing."""
+    """Describe (l, d), (b, l, d) or (b, g, l, d), the last axis contiguous; or nothing."""
     cdef helix_rows rows = helix_rows(NULL, 0, 0, 0)
     if array is None:
         return rows
+    strides = [stride // array.itemsize for stride in array.strides]
     rows.data = _data(array)
-    rows.step_stride = _stride(array, array.ndim - 2)
+    rows.step_stride = strides[len(strides) - 2]
     if array.ndim > 2:
-        rows.batch_stride = _stride(array, 0)
+        rows.batch_stride = strides[0]
     if array.ndim > 3:
-        rows.group_stride = _stride(array, 1)
+        rows.group_stride = strides[1]
     return rows
 
 
-cdef class Scan:
-    """The arguments of one selective scan; see helix_scan in kernels.h."""
+cdef const helix_table *_table(object array) except NULL:
+    return _tables[1 if array.itemsize == 8 else 0]
 
-    cdef helix_scan arguments
+
+cdef int _check(int failure) except -1:
+    if failure == HELIX_NO_MEMORY:
+        raise MemoryError("kernel: no memory for its workspace.")
+    if failure == HELIX_BAD_TARGET:
+        raise IndexError("cross_entropy: a target is no class.")
+    return 0
+
+
+# Kernels: see the struct of the same name in kernels.h for what the arguments are.
+
+cdef class Scan:
+    """One selective scan."""
+
+    cdef helix_scan call
     cdef const helix_table *table
     cdef object arrays
 
     def __init__(self, sizes, softplus, u, delta, z, y, A_log2, B, C, D, bias, chunk_states):
-        cdef helix_scan *s = &self.arguments
+        cdef helix_scan *s = &self.call
         self.arrays = [u, delta, z, y, A_log2, B, C, D, bias, chunk_states]
-        self.table = _tables[1 if u.dtype.itemsize == 8 else 0]
+        self.table = _table(u)
         s.batch, s.length, s.channels, s.states, s.groups, s.parts = sizes
-        s.softplus = softplus
-        s.fixed_B = B.ndim == 2
-        s.fixed_C = C.ndim == 2
+        s.softplus, s.fixed_B, s.fixed_C = softplus, B.ndim == 2, C.ndim == 2
         s.u, s.delta, s.z, s.y = _rows(u), _rows(delta), _rows(z), _rows(y)
         s.B, s.C = _rows(B), _rows(C)
         s.A_log2, s.D, s.bias = _data(A_log2), _data(D), _data(bias)
@@ -135,7 +103,7 @@ cdef class Scan:
 
     def set_gradients(self, g, du, ddelta, dz, dA, dB, dC, dD, dbias, dstate):
         """Add what the backward pass reads (g, dstate) and writes."""
-        cdef helix_scan *s = &self.arguments
+        cdef helix_scan *s = &self.call
         self.arrays += [g, du, ddelta, dz, dA, dB, dC, dD, dbias, dstate]
         s.g, s.du, s.ddelta, s.dz = _rows(g), _rows(du), _rows(ddelta), _rows(dz)
         s.dA, s.dB, s.dC = _data(dA), _data(dB), _data(dC)
@@ -143,13 +111,152 @@ cdef class Scan:
 
     def forward(self, Py_ssize_t first, Py_ssize_t last):
         """Do the items first .. last - 1."""
+        cdef int failure
         with nogil:
-            self.table.scan_forward(&self.arguments, first, last)
+            failure = self.table.scan_forward(&self.call, first, last)
+        _check(failure)
 
     def backward(self, Py_ssize_t first, Py_ssize_t last):
         """Do the items first .. last - 1."""
-        cdef int failed
+        cdef int failure
         with nogil:
-            failed = self.table.scan_backward(&self.arguments, first, last)
-        if failed:
-            raise MemoryError("selective_scan_vjp: no memory for the kernel's workspace.")
+            failure = self.table.scan_backward(&self.call, first, last)
+        _check(failure)
+
+
+cdef class Conv:
+    """One causal convolution."""
+
+    cdef helix_conv call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, silu, x, weight, bias, past, y):
+        cdef helix_conv *c = &self.call
+        self.arrays = [x, weight, bias, past, y]
+        self.table = _table(x)
+        c.batch, c.length, c.channels = x.shape
+        c.taps, c.silu = weight.shape[0], silu
+        c.x, c.y, c.past = _rows(x), _rows(y), _rows(past)
+        c.weight, c.bias = _data(weight), _data(bias)
+
+    def set_gradients(self, g, dx, dweight, dbias, dpast):
+        """Add what the backward pass reads (g) and writes."""
+        cdef helix_conv *c = &self.call
+        self.arrays += [g, dx, dweight, dbias, dpast]
+        c.g, c.dx, c.dpast = _rows(g), _rows(dx), _rows(dpast)
+        c.dweight, c.dbias = _data(dweight), _data(dbias)
+
+    def forward(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.conv_forward(&self.call, first, last)
+        _check(failure)
+
+    def backward(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.conv_backward(&self.call, first, last)
+        _check(failure)
+
+
+cdef class Norm:
+    """One root-mean-square normalisation."""
+
+    cdef helix_norm call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, rows_in_item, eps, x, residual, weight, y, total, scale):
+        cdef helix_norm *n = &self.call
+        self.arrays = [x, residual, weight, y, total, scale]
+        self.table = _table(x)
+        n.rows, n.size = x.shape
+        n.rows_in_item, n.eps = rows_in_item, eps
+        n.x, n.residual, n.y, n.total = _rows(x), _rows(residual), _rows(y), _rows(total)
+        n.weight, n.scale = _data(weight), _data(scale)
+
+    def set_gradients(self, g, g_total, dx, dweight):
+        """Add what the backward pass reads (g, g_total) and writes."""
+        cdef helix_norm *n = &self.call
+        self.arrays += [g, g_total, dx, dweight]
+        n.g, n.g_total, n.dx = _rows(g), _rows(g_total), _rows(dx)
+        n.dweight = _data(dweight)
+
+    def forward(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.norm_forward(&self.call, first, last)
+        _check(failure)
+
+    def backward(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.norm_backward(&self.call, first, last)
+        _check(failure)
+
+
+cdef class Loss:
+    """One cross entropy."""
+
+    cdef helix_loss call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, ignore_index, smoothing, logits, target, losses, top, sums):
+        cdef helix_loss *c = &self.call
+        self.arrays = [logits, target, losses, top, sums]
+        self.table = _table(logits)
+        c.rows, c.classes = logits.shape
+        c.ignores = ignore_index is not None
+        c.ignore_index = ignore_index or 0
+        c.smoothing = smoothing
+        c.logits, c.target = _rows(logits), <const int64_t *>_data(target)
+        c.losses, c.top, c.sum = _data(losses), _data(top), _data(sums)
+
+    def set_gradients(self, g, dlogits):
+        """Add what the backward pass reads (g) and writes."""
+        self.arrays += [g, dlogits]
+        self.call.g, self.call.dlogits = _data(g), _rows(dlogits)
+
+    def forward(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.loss_forward(&self.call, first, last)
+        _check(failure)
+
+    def backward(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.loss_backward(&self.call, first, last)
+        _check(failure)
+
+
+cdef class AdamW:
+    """One step of AdamW."""
+
+    cdef helix_adamw call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step):
+        cdef helix_adamw *a = &self.call
+        self.arrays = [param, grad, m, v]
+        self.table = _table(param)
+        a.size = param.size
+        a.param, a.grad, a.m, a.v = _data(param), _data(grad), _data(m), _data(v)
+        a.lr, a.beta1, a.beta2, a.eps, a.weight_decay = lr, beta1, beta2, eps, weight_decay
+        a.correction1, a.correction2 = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
+
+    def run(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1."""
+        cdef int failure
+        with nogil:
+            failure = self.table.adamw(&self.call, first, last)
+        _check(failure)

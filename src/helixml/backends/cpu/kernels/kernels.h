@@ -3,13 +3,17 @@
    Sizes and strides count elements, not bytes. A `helix_rows` is an array whose rows of
    channels are contiguous: element (batch, group, step, channel) lies at
    data[batch * batch_stride + group * group_stride + step * step_stride + channel].
-   Kernels return 0, or 1 where memory for their workspace could not be had. Work comes in
-   items that touch disjoint outputs; a call does items first .. last - 1. The number of items
-   depends on shapes only, so results do not depend on how threads share them. */
+   Work comes in items that touch disjoint outputs; a call does items first .. last - 1. The
+   number of items depends on shapes only, so results do not depend on how threads share them.
+   Where several items contribute to one sum, each writes its own part, and the caller adds
+   the parts in order. Kernels return 0, or a helix_failure. */
 #ifndef HELIX_KERNELS_H
 #define HELIX_KERNELS_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+enum helix_failure { HELIX_NO_MEMORY = 1, HELIX_BAD_TARGET = 2 };
 
 typedef struct {
     void *data; /* NULL where an optional array is absent */
@@ -30,7 +34,7 @@ typedef struct {
     const void *D, *bias;  /* (d,) or NULL */
     void *chunk_states;    /* (b, chunks + 1, n, d): before each chunk, and the last */
 
-    /* The rest is for the backward pass. Sums over items are left to the caller. */
+    /* backward only */
     helix_rows g;               /* cotangent of y */
     helix_rows du, ddelta, dz;  /* (b, l, d) */
     void *dA, *dD, *dbias;      /* (b, n, d), (b, d), (b, d): zeros on entry */
@@ -38,10 +42,73 @@ typedef struct {
     void *dstate;               /* (b, n, d): in the last state's cotangent, out the first's */
 } helix_scan;
 
+/* Causal depthwise convolution; items are (batch, piece of HELIX_CONV_STEPS steps). */
+enum { HELIX_CONV_STEPS = 128 };
+
+typedef struct {
+    ptrdiff_t batch, length, channels, taps;
+    int silu;
+    helix_rows x, y;
+    helix_rows past;            /* (b, k - 1, d): what came before x */
+    const void *weight, *bias;  /* (k, d); (d,) or NULL */
+
+    /* backward only */
+    helix_rows g, dx, dpast;
+    void *dweight, *dbias;      /* (items, k, d), (items, d): zeros on entry */
+} helix_conv;
+
+/* Root-mean-square normalisation of rows; items are runs of rows_in_item rows. */
+typedef struct {
+    ptrdiff_t rows, size, rows_in_item;
+    double eps;
+    helix_rows x, residual, y;
+    helix_rows total;           /* x + residual, written where there is a residual */
+    const void *weight;         /* (size,) */
+    void *scale;                /* (rows,): 1 / sqrt(mean square + eps) */
+
+    /* backward only */
+    helix_rows g, g_total, dx;  /* g_total may be absent */
+    void *dweight;              /* (items, size): zeros on entry */
+} helix_norm;
+
+/* Cross entropy of rows of logits; items are rows. */
+typedef struct {
+    ptrdiff_t rows, classes;
+    helix_rows logits;
+    const int64_t *target;      /* (rows,) */
+    int ignores;
+    int64_t ignore_index;
+    double smoothing;
+    void *losses;               /* (rows,): 0 where ignored */
+    void *top, *sum;            /* (rows,): the largest logit, the sum of exp(logit - top) */
+
+    /* backward only */
+    const void *g;              /* (rows,): cotangent of each row's loss */
+    helix_rows dlogits;
+} helix_loss;
+
+/* One step of AdamW on contiguous arrays; items are runs of HELIX_ADAMW_RUN elements. */
+enum { HELIX_ADAMW_RUN = 1 << 14 };
+
+typedef struct {
+    ptrdiff_t size;
+    void *param, *m, *v;
+    const void *grad;
+    double lr, beta1, beta2, eps, weight_decay;
+    double correction1, correction2; /* 1 / (1 - beta**step) */
+} helix_adamw;
+
 /* One table per instruction set and dtype. */
 typedef struct {
     int (*scan_forward)(const helix_scan *, ptrdiff_t first, ptrdiff_t last);
     int (*scan_backward)(const helix_scan *, ptrdiff_t first, ptrdiff_t last);
+    int (*conv_forward)(const helix_conv *, ptrdiff_t first, ptrdiff_t last);
+    int (*conv_backward)(const helix_conv *, ptrdiff_t first, ptrdiff_t last);
+    int (*norm_forward)(const helix_norm *, ptrdiff_t first, ptrdiff_t last);
+    int (*norm_backward)(const helix_norm *, ptrdiff_t first, ptrdiff_t last);
+    int (*loss_forward)(const helix_loss *, ptrdiff_t first, ptrdiff_t last);
+    int (*loss_backward)(const helix_loss *, ptrdiff_t first, ptrdiff_t last);
+    int (*adamw)(const helix_adamw *, ptrdiff_t first, ptrdiff_t last);
 } helix_table;
 
 /* Names of the instruction sets compiled in and runnable here, best first, NULL at the end. */

@@ -10,8 +10,7 @@
    h and A stay in registers. The forward pass keeps h at the chunk borders only; the backward
    pass walks the chunks from the last to the first and recomputes h inside each, a slice at a
    time, so that h and the decays exp(delta' A) stay in the first-level cache. */
-#include "simd.h"
-#include "kernels.h"
+#include "rows.h"
 
 #include <stdlib.h>
 
@@ -50,8 +49,6 @@ typedef struct {
     ptrdiff_t batch, group, part, begin, end;
 } item;
 
-INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-
 static item item_at(const helix_scan *s, ptrdiff_t index) {
     item it;
     ptrdiff_t size = s->channels / s->groups;
@@ -64,18 +61,13 @@ static item item_at(const helix_scan *s, ptrdiff_t index) {
     return it;
 }
 
-INLINE real *row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel) {
-    return (real *)rows.data + it->batch * rows.batch_stride + step * rows.step_stride + channel;
-}
-
 INLINE void set_coefficient(coefficient *c, helix_rows rows, int fixed, const item *it,
                             ptrdiff_t start, ptrdiff_t state, int states, ptrdiff_t channel,
                             ptrdiff_t count) {
     const real *data = rows.data;
     c->fixed = fixed;
     c->step_stride = rows.step_stride;
-    c->steps = data + it->batch * rows.batch_stride + it->group * rows.group_stride +
-               start * rows.step_stride + state;
+    c->steps = row_at(rows, it->batch, it->group, start) + state;
     if (fixed)
         for (int j = 0; j < states; j++)
             c->channels[j] = load_first(data + (state + j) * rows.step_stride + channel, count);
@@ -92,7 +84,7 @@ INLINE vec value_at(const coefficient *c, int t, int j, int may_be_fixed) {
    that no hardware prefetcher foresees the next block. */
 INLINE vec load_row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel,
                     ptrdiff_t count) {
-    const real *from = row(rows, it, step, channel);
+    const real *from = row_at(rows, it->batch, 0, step) + channel;
     __builtin_prefetch((const char *)from + 64, 0, 2);
     return load_first(from, count);
 }
@@ -203,7 +195,7 @@ static void forward_item(const helix_scan *s, const item *it) {
                 n += states;
             }
             for (int t = 0; t < steps; t++)
-                store_first(row(s->y, it, start + t, channel), k.y[t] * k.gate[t], count);
+                store_first(row_at(s->y, it->batch, 0, start + t) + channel, k.y[t] * k.gate[t], count);
         }
     }
 }
@@ -253,23 +245,19 @@ INLINE void unscan_states(block *k, gradients *d, const vec *A, const coefficien
     }
 }
 
-INLINE void add_first(real *to, vec x, ptrdiff_t count) {
-    store_first(to, load_first(to, count) + x, count);
-}
-
 /* Write the gradients of u, delta, z of a block, add those of D and the bias. */
 INLINE void finish(block *k, const helix_scan *s, const item *it, ptrdiff_t start, int steps,
                    ptrdiff_t channel, ptrdiff_t count) {
     vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
     vec dD = splat(0), dbias = splat(0);
     for (int t = 0; t < steps; t++) {
-        vec u = load_first(row(s->u, it, start + t, channel), count);
+        vec u = load_first(row_at(s->u, it->batch, 0, start + t) + channel, count);
         vec ddelta = (k->ddrive[t] * u + k->ddelta[t] * (real)LN2) * k->delta_slope[t];
-        store_first(row(s->du, it, start + t, channel), k->ddrive[t] * k->delta[t] + D * k->g[t],
+        store_first(row_at(s->du, it->batch, 0, start + t) + channel, k->ddrive[t] * k->delta[t] + D * k->g[t],
                     count);
-        store_first(row(s->ddelta, it, start + t, channel), ddelta, count);
+        store_first(row_at(s->ddelta, it->batch, 0, start + t) + channel, ddelta, count);
         if (s->z.data)
-            store_first(row(s->dz, it, start + t, channel), k->gate_slope[t] * k->y[t], count);
+            store_first(row_at(s->dz, it->batch, 0, start + t) + channel, k->gate_slope[t] * k->y[t], count);
         dD += k->g[t] * u;
         dbias += ddelta;
     }

@@ -77,15 +77,17 @@ INLINE vec load(const real *from) {
 
 INLINE void store(real *to, vec x) { memcpy(to, &x, sizeof x); }
 
-/* The first `count` lanes; the others are read as 0 and never written. */
-INLINE vec load_first(const real *from, ptrdiff_t count) {
+/* The first `count` lanes; the others are read as `fill` and never written. */
+INLINE vec load_padded(const real *from, ptrdiff_t count, real fill) {
     if (count >= WIDTH)
         return load(from);
-    real lanes[WIDTH] = {0};
-    for (ptrdiff_t i = 0; i < count; i++)
-        lanes[i] = from[i];
+    real lanes[WIDTH];
+    for (ptrdiff_t i = 0; i < WIDTH; i++)
+        lanes[i] = i < count ? from[i] : fill;
     return load(lanes);
 }
+
+INLINE vec load_first(const real *from, ptrdiff_t count) { return load_padded(from, count, 0); }
 
 INLINE void store_first(real *to, vec x, ptrdiff_t count) {
     if (count >= WIDTH) {
@@ -114,6 +116,13 @@ INLINE real sum_lanes(vec x) {
         for (int i = 0; i < half; i++)
             x[i] += x[i + half];
     return x[0];
+}
+
+INLINE real largest_lane(vec x) {
+    real largest = x[0];
+    for (int i = 1; i < WIDTH; i++)
+        largest = x[i] > largest ? x[i] : largest;
+    return largest;
 }
 
 INLINE int all_lanes(ivec mask) {

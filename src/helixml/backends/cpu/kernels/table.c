@@ -4,12 +4,29 @@
 
 #include <string.h>
 
+#define DECLARE_KERNEL(name, of, isa, real)                                                 \
+    int helix_##name##_##isa##_##real(const helix_##of *, ptrdiff_t, ptrdiff_t);
+
 #define DECLARE(isa, real)                                                                  \
-    int helix_scan_forward_##isa##_##real(const helix_scan *, ptrdiff_t, ptrdiff_t);        \
-    int helix_scan_backward_##isa##_##real(const helix_scan *, ptrdiff_t, ptrdiff_t);       \
+    DECLARE_KERNEL(scan_forward, scan, isa, real)                                           \
+    DECLARE_KERNEL(scan_backward, scan, isa, real)                                          \
+    DECLARE_KERNEL(conv_forward, conv, isa, real)                                           \
+    DECLARE_KERNEL(conv_backward, conv, isa, real)                                          \
+    DECLARE_KERNEL(norm_forward, norm, isa, real)                                           \
+    DECLARE_KERNEL(norm_backward, norm, isa, real)                                          \
+    DECLARE_KERNEL(loss_forward, loss, isa, real)                                           \
+    DECLARE_KERNEL(loss_backward, loss, isa, real)                                          \
+    DECLARE_KERNEL(adamw, adamw, isa, real)                                                 \
     static const helix_table table_##isa##_##real = {                                       \
-        helix_scan_forward_##isa##_##real,                                                  \
-        helix_scan_backward_##isa##_##real,                                                 \
+        .scan_forward = helix_scan_forward_##isa##_##real,                                  \
+        .scan_backward = helix_scan_backward_##isa##_##real,                                \
+        .conv_forward = helix_conv_forward_##isa##_##real,                                  \
+        .conv_backward = helix_conv_backward_##isa##_##real,                                \
+        .norm_forward = helix_norm_forward_##isa##_##real,                                  \
+        .norm_backward = helix_norm_backward_##isa##_##real,                                \
+        .loss_forward = helix_loss_forward_##isa##_##real,                                  \
+        .loss_backward = helix_loss_backward_##isa##_##real,                                \
+        .adamw = helix_adamw_##isa##_##real,                                                \
     };
 
 #define INSTRUCTION_SET(isa) DECLARE(isa, float) DECLARE(isa, double)

@@ -1,0 +1,85 @@
+"""The C side of the kernels, as kernels.h declares it."""
+
+from libc.stdint cimport int64_t
+
+
+cdef extern from "kernels.h" nogil:
+    int HELIX_NO_MEMORY
+    int HELIX_BAD_TARGET
+    int HELIX_SCAN_STEPS
+    int HELIX_CONV_STEPS
+    int HELIX_ADAMW_RUN
+
+    ctypedef struct helix_rows:
+        void *data
+        Py_ssize_t batch_stride, group_stride, step_stride
+
+    ctypedef struct helix_scan:
+        Py_ssize_t batch, length, channels, states, groups, parts
+        int softplus, fixed_B, fixed_C
+        helix_rows u, delta, z, y, B, C
+        const void *A_log2
+        const void *D
+        const void *bias
+        void *chunk_states
+        helix_rows g, du, ddelta, dz
+        void *dA
+        void *dD
+        void *dbias
+        void *dB
+        void *dC
+        void *dstate
+
+    ctypedef struct helix_conv:
+        Py_ssize_t batch, length, channels, taps
+        int silu
+        helix_rows x, y, past
+        const void *weight
+        const void *bias
+        helix_rows g, dx, dpast
+        void *dweight
+        void *dbias
+
+    ctypedef struct helix_norm:
+        Py_ssize_t rows, size, rows_in_item
+        double eps
+        helix_rows x, residual, y, total
+        const void *weight
+        void *scale
+        helix_rows g, g_total, dx
+        void *dweight
+
+    ctypedef struct helix_loss:
+        Py_ssize_t rows, classes
+        helix_rows logits
+        const int64_t *target
+        int ignores
+        int64_t ignore_index
+        double smoothing
+        void *losses
+        void *top
+        void *sum
+        const void *g
+        helix_rows dlogits
+
+    ctypedef struct helix_adamw:
+        Py_ssize_t size
+        void *param
+        void *m
+        void *v
+        const void *grad
+        double lr, beta1, beta2, eps, weight_decay, correction1, correction2
+
+    ctypedef struct helix_table:
+        int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*scan_backward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*conv_forward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*conv_backward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*norm_forward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*norm_backward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*loss_forward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*loss_backward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*adamw)(const helix_adamw *, Py_ssize_t, Py_ssize_t) noexcept
+
+    const char *const *helix_instruction_sets()
+    const helix_table *helix_kernels(const char *, int)

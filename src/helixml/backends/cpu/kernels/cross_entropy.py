@@ -1,0 +1,106 @@
+"""Cross entropy of class indices on raw arrays; the kernel is loss.c."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from helixml.backends.cpu.kernels import _kernels
+from helixml.backends.cpu.kernels.layout import Array, rows, share
+
+
+def cross_entropy(
+    logits: Array,
+    target: Array,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> tuple[tuple[Array], tuple[Array, Array]]:
+    """Return -log softmax(logits)[target], with smoothed targets, reduced.
+
+    Parameters
+    ----------
+    logits : (..., v), float32 or float64, any strides.
+    target : (...), integer, in [0, v) or ``ignore_index``.
+    reduction : "mean" over what is not ignored (0 if nothing is left), "sum" or "none".
+
+    Returns
+    -------
+    outputs : the loss, () or (...); sums are accumulated in float64.
+    residuals : each row's largest logit and sum of exp(logit - largest), (rows,).
+
+    Raises
+    ------
+    IndexError
+        If a target is no class.
+    """
+    count = logits.size // logits.shape[-1] if logits.size else 0
+    losses, top, sums = (np.empty(count, logits.dtype) for _ in range(3))
+    loss = _loss(logits, target, ignore_index, label_smoothing, losses, top, sums)
+    share(loss.forward, count, logits.size)
+    if reduction == "none":
+        return (losses.reshape(target.shape),), (top, sums)
+    total = losses.sum(dtype=np.float64)
+    if reduction == "mean":
+        total /= _counted(target, ignore_index)
+    return (np.asarray(total, logits.dtype),), (top, sums)
+
+
+def cross_entropy_vjp(
+    cotangents: Sequence[Array | None],
+    needs: Sequence[bool],
+    inputs: Sequence[Array | None],
+    residuals: Sequence[Array],
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> tuple[Array | None, ...]:
+    """Return the gradient of the logits (the target has none)."""
+    logits, target = inputs
+    (g,) = cotangents
+    assert logits is not None and target is not None and g is not None
+    if not needs[0]:
+        return None, None
+    if reduction == "mean":
+        g = np.asarray(g / _counted(target, ignore_index), logits.dtype)
+    g_rows = np.ascontiguousarray(np.broadcast_to(g, target.shape)).reshape(-1)
+    dlogits = np.empty(logits.shape, logits.dtype)
+    loss = _loss(logits, target, ignore_index, label_smoothing, None, *residuals)
+    loss.set_gradients(g_rows, _table(dlogits))
+    share(loss.backward, g_rows.size, logits.size)
+    return dlogits, None
+
+
+def _counted(target: Array, ignore_index: int | None) -> int:
+    """Return the number of targets that count, at least 1."""
+    ignored = 0 if ignore_index is None else np.count_nonzero(target == ignore_index)
+    return max(1, target.size - int(ignored))
+
+
+def _table(x: Array) -> Array:
+    """Return x as (rows, v) with contiguous rows."""
+    return rows(x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, x.shape[-1]))
+
+
+def _loss(
+    logits: Array,
+    target: Array,
+    ignore_index: int | None,
+    label_smoothing: float,
+    losses: Array | None,
+    top: Array,
+    sums: Array,
+) -> _kernels.Loss:
+    """Describe a cross entropy to the kernel, copying what is not laid out as it wants."""
+    return _kernels.Loss(
+        ignore_index,
+        label_smoothing,
+        _table(logits),
+        np.ascontiguousarray(target, dtype=np.int64).reshape(-1),
+        losses,
+        top,
+        sums,
+    )

@@ -1,0 +1,26 @@
+"""Layers, built on the public functions alone.
+
+`Module` is the base; `SequenceLayer` is what every layer with a memory answers.
+"""
+
+from helixml.nn import init
+from helixml.nn.layers import Dropout, Embedding, Linear, RMSNorm
+from helixml.nn.module import Module, ModuleList, Sequential
+from helixml.nn.parameter import Buffer, Parameter
+from helixml.nn.sequence import CausalConv1d, MambaBlock, SequenceLayer
+
+__all__ = [
+    "Buffer",
+    "CausalConv1d",
+    "Dropout",
+    "Embedding",
+    "Linear",
+    "MambaBlock",
+    "Module",
+    "ModuleList",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
+    "SequenceLayer",
+    "init",
+]

@@ -1,0 +1,147 @@
+"""Layers without memory: linear maps, embeddings, normalisation, dropout."""
+
+from __future__ import annotations
+
+import helixml as hx
+from helixml.errors import ValueRangeError
+from helixml.nn import init
+from helixml.nn.module import Module
+from helixml.nn.parameter import Parameter
+
+__all__ = ["Dropout", "Embedding", "Linear", "RMSNorm"]
+
+
+def _at_least_one(layer: str, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueRangeError(f"{layer}: {name}={value}, must be at least 1.")
+
+
+class Linear(Module):
+    """y = x W^T + b.
+
+    Parameters
+    ----------
+    in_features, out_features : int.
+    bias : whether there is a b.
+    rng : the stream for starting values.
+
+    Attributes
+    ----------
+    weight : Parameter, (out_features, in_features). bias : Parameter, (out_features,), or None.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.nn.Linear(3, 2)(hx.ones((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        rng: hx.random.Rng | None = None,
+    ) -> None:
+        _at_least_one("Linear", in_features=in_features, out_features=out_features)
+        shape = (out_features, in_features)
+        self.weight = Parameter(init.fan_in_uniform(shape, in_features, rng))
+        self.bias = (
+            Parameter(init.fan_in_uniform((out_features,), in_features, rng), decay=False)
+            if bias
+            else None
+        )
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Map the last axis of x, (..., in_features) to (..., out_features)."""
+        y: hx.Tensor = x @ self.weight.mT
+        return y if self.bias is None else y + self.bias
+
+    def extra(self) -> str:
+        """Return the sizes."""
+        out_features, in_features = self.weight.shape
+        return f"{in_features} -> {out_features}"
+
+
+class Embedding(Module):
+    """A table of vectors, looked up by number.
+
+    Parameters
+    ----------
+    num_embeddings, features : int.
+    std : standard deviation of the starting values.
+    rng : the stream for starting values.
+
+    Attributes
+    ----------
+    weight : Parameter, (num_embeddings, features).
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        features: int,
+        std: float = 1.0,
+        rng: hx.random.Rng | None = None,
+    ) -> None:
+        _at_least_one("Embedding", num_embeddings=num_embeddings, features=features)
+        stream = rng or hx.random.default_rng()
+        self.weight = Parameter(stream.normal((num_embeddings, features), std=std))
+
+    def forward(self, ids: hx.Tensor) -> hx.Tensor:
+        """Return vectors, (...) integers to (..., features)."""
+        found: hx.Tensor = hx.take(self.weight, ids, axis=0)
+        return found
+
+
+class RMSNorm(Module):
+    """Normalise the last axis by its root mean square; see `helixml.rms_norm`.
+
+    Parameters
+    ----------
+    features : int. eps : float.
+
+    Attributes
+    ----------
+    weight : Parameter, (features,), starting at 1.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        _at_least_one("RMSNorm", features=features)
+        self.weight = Parameter(hx.ones((features,)), decay=False)
+        self.eps = eps
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Return x normalised, (..., features)."""
+        y: hx.Tensor = hx.rms_norm(x, self.weight, self.eps)
+        return y
+
+    def add(self, x: hx.Tensor, residual: hx.Tensor) -> tuple[hx.Tensor, hx.Tensor]:
+        """Return (x + residual normalised, x + residual), in one pass where there is a kernel."""
+        pair: tuple[hx.Tensor, hx.Tensor] = hx.rms_norm(x, self.weight, self.eps, residual)
+        return pair
+
+
+class Dropout(Module):
+    """Zero entries at random while training; see `helixml.dropout`.
+
+    Parameters
+    ----------
+    p : float in [0, 1), the share of zeros.
+    rng : the stream to draw from.
+    """
+
+    def __init__(self, p: float = 0.5, rng: hx.random.Rng | None = None) -> None:
+        if not 0.0 <= p < 1.0:
+            raise ValueRangeError(f"Dropout: p={p} must be in [0, 1).")
+        self.p = p
+        self.rng = rng
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Return x with entries dropped, while training."""
+        return hx.dropout(x, self.p, rng=self.rng, training=self.training)
+
+    def extra(self) -> str:
+        """Return the share of zeros."""
+        return f"p={self.p}"

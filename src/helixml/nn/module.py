@@ -1,0 +1,242 @@
+"""Module: a tree of parameters with a ``forward``.
+
+Parameters, buffers and child modules are found among the attributes by their type; nothing has to
+be registered. Names are the attributes' names joined by dots, as in PyTorch's state dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import helixml as hx
+from helixml.errors import CheckpointError
+from helixml.nn.parameter import Buffer, Parameter
+
+__all__ = ["Module", "ModuleList", "Sequential"]
+
+
+class Module:
+    """Base class of layers and models.
+
+    Assign `Parameter`, `Buffer` and `Module` objects to attributes in ``__init__`` and write
+    ``forward``.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> class Twice(hx.nn.Module):
+    ...     def __init__(self):
+    ...         self.inner = hx.nn.Linear(2, 2, rng=hx.random.Rng(0))
+    ...     def forward(self, x):
+    ...         return self.inner(self.inner(x))
+    >>> [name for name, _ in Twice().named_parameters()]
+    ['inner.weight', 'inner.bias']
+    """
+
+    training: bool = True
+
+    def forward(self, *args: Any) -> Any:  # Any: each module has its own signature
+        """Compute the module's result; every module defines its own."""
+        raise hx.errors.ConfigError(f"{type(self).__name__}: this module has no forward().")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward``; an error gets a note with the path of the module in which it arose."""
+        try:
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            _note_path(error, self, args)
+            raise
+
+    # The tree
+
+    def children(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name, value) of the parameters, buffers and modules held by attributes."""
+        for name, value in vars(self).items():
+            if isinstance(value, (Parameter, Buffer, Module)):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield (path, module) of this module and all below it."""
+        yield prefix, self
+        for name, value in self.children():
+            if isinstance(value, Module):
+                yield from value.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def _named(self, kind: type) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        for path, module in self.named_modules():
+            for name, value in module.children():
+                if isinstance(value, kind) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield (path, parameter); one that is shared comes once, under its first name."""
+        yield from self._named(Parameter)
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Yield (path, buffer)."""
+        yield from self._named(Buffer)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield the parameters."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    # State
+
+    def state_dict(self) -> dict[str, hx.Tensor]:
+        """Return parameters and buffers by path; the tensors themselves, not copies."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Overwrite parameters and buffers, in place.
+
+        Parameters
+        ----------
+        state : path -> Tensor or array, exactly those of `state_dict`.
+
+        Raises
+        ------
+        CheckpointError : names are missing or unexpected, or shapes differ; nothing is changed.
+        """
+        own = self.state_dict()
+        problems = []
+        if missing := sorted(own.keys() - state.keys()):
+            problems.append(f"missing: {', '.join(missing)}")
+        if unexpected := sorted(state.keys() - own.keys()):
+            problems.append(f"unexpected: {', '.join(unexpected)}")
+        for name in own.keys() & state.keys():
+            if tuple(state[name].shape) != own[name].shape:
+                problems.append(f"{name}: shape {tuple(state[name].shape)}, not {own[name].shape}")
+        if problems:
+            raise CheckpointError(
+                f"load_state_dict: the state is not one of this {type(self).__name__}: "
+                f"{'; '.join(problems)}. Hint: was it saved by a model of another size?"
+            )
+        with hx.no_grad():
+            for name, tensor in own.items():
+                tensor.assign_(hx.asarray(state[name]).to(tensor.device))
+
+    def to(self, device: Any = None, dtype: Any = None) -> Self:
+        """Move all parameters and buffers to a device, cast the float ones to a dtype, in place."""
+        with hx.no_grad():
+            for tensor in self.state_dict().values():
+                moved: hx.Tensor = tensor if device is None else tensor.to(device)
+                if dtype is not None and hx.dtypes.is_floating(moved.dtype):
+                    moved = moved.astype(dtype)
+                if moved is not tensor:
+                    tensor._become(hx.tensor(moved))
+        return self
+
+    # Modes
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch this module and all below it to training (dropout on)."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation (dropout off)."""
+        return self.train(False)
+
+    # Looks
+
+    def extra(self) -> str:
+        """Return what the repr shows in parentheses."""
+        return ""
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines(""))
+
+    def _lines(self, name: str) -> list[str]:
+        count = sum(p.size for p in self.parameters())
+        extra = self.extra()
+        label = f"{name}: " if name else ""
+        lines = [f"{label}{type(self).__name__}({extra})  {count:,} parameters"]
+        for child, value in self.children():
+            if isinstance(value, Module):
+                lines += ["  " + line for line in value._lines(child)]
+            else:
+                kind = "" if isinstance(value, Parameter) else "  (buffer)"
+                lines.append(f"  {child}: {value.shape} {value.dtype.name}{kind}")
+        return lines
+
+
+def _note_path(error: Exception, module: Module, args: tuple[Any, ...]) -> None:
+    """Note on ``error`` where in ``module`` it arose; the outermost call knows the full path."""
+    inner, text = getattr(error, "_helixml_module", (None, None))
+    if inner is None:
+        shown = ", ".join(
+            f"{a.shape} {a.dtype.name}" if isinstance(a, hx.Tensor) else type(a).__name__
+            for a in args
+        )
+        inner, text = module, f"({shown})"
+    else:
+        error.__notes__.pop()
+    path = next((path for path, found in module.named_modules() if found is inner), "")
+    where = f"{type(module).__name__}.{path}" if path else type(module).__name__
+    error.add_note(f"in {where}, called with {text}")
+    error._helixml_module = (inner, text)  # type: ignore[attr-defined]
+
+
+class ModuleList(Module):
+    """Modules in a list; their names are their numbers.
+
+    Parameters
+    ----------
+    modules : iterable of Modules.
+    """
+
+    def __init__(self, modules: Any = ()) -> None:
+        for number, module in enumerate(modules):
+            setattr(self, str(number), module)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter([value for _, value in self.children()])
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __getitem__(self, index: int) -> Module:
+        return list(self)[index]
+
+    def append(self, module: Module) -> None:
+        """Add a module at the end."""
+        setattr(self, str(len(self)), module)
+
+
+class Sequential(ModuleList):
+    """Modules, and functions of one tensor, that run one after the other.
+
+    Parameters
+    ----------
+    modules : Modules or functions.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> model = hx.nn.Sequential(hx.nn.Linear(2, 8), hx.silu, hx.nn.Linear(8, 1))
+    >>> model(hx.ones((4, 2))).shape
+    (4, 1)
+    """
+
+    def __init__(self, *modules: Any) -> None:
+        super().__init__(modules)
+        self._stages = modules
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._stages)
+
+    def append(self, module: Any) -> None:
+        """Add a stage at the end."""
+        setattr(self, str(len(self._stages)), module)
+        self._stages = (*self._stages, module)
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Return the last stage's result."""
+        for stage in self._stages:
+            x = stage(x)
+        return x

@@ -1,0 +1,120 @@
+"""The optimizers: each is its settings and one in-place op."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import helixml as hx
+from helixml.errors import ValueRangeError
+from helixml.optim.optimizer import Optimizer
+
+__all__ = ["SGD", "AdamW"]
+
+
+def _not_negative(name: str, **settings: float) -> None:
+    for setting, value in settings.items():
+        if not value >= 0:
+            raise ValueRangeError(f"{name}: {setting}={value} is negative.")
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay; the update is `helixml.ops.adamw_`.
+
+    Parameters
+    ----------
+    params : iterable of Parameters or of groups.
+    lr : float. betas : pair of float in [0, 1). eps : float. weight_decay : float.
+
+    References
+    ----------
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> w = hx.nn.Parameter([1.0, -2.0])
+    >>> optimizer = hx.optim.AdamW([w], lr=0.1, weight_decay=0.0)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([ 0.9, -1.9], requires_grad=True)
+    """
+
+    slots = {"m": hx.zeros_like, "v": hx.zeros_like}  # noqa: RUF012  read only
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        _not_negative("AdamW", lr=lr, eps=eps, weight_decay=weight_decay)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueRangeError(f"AdamW: betas={betas} must lie in [0, 1).")
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def update(
+        self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
+    ) -> None:
+        """Update one parameter."""
+        beta1, beta2 = group["betas"]
+        hx.ops.adamw_(
+            parameter,
+            parameter.grad,
+            state["m"],
+            state["v"],
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            step=self.steps,
+        )
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum; the update is `helixml.ops.sgd_`.
+
+    Parameters
+    ----------
+    params : iterable of Parameters or of groups.
+    lr : float. momentum : float. nesterov : bool. weight_decay : float.
+
+    References
+    ----------
+    Sutskever et al. 2013, "On the importance of initialization and momentum", eq. 3.
+    """
+
+    slots = {"velocity": hx.zeros_like}  # noqa: RUF012  read only
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        _not_negative("SGD", lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if nesterov and momentum == 0:
+            raise ValueRangeError("SGD: nesterov needs a momentum above 0.")
+        super().__init__(
+            params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
+        )
+
+    def update(
+        self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
+    ) -> None:
+        """Update one parameter."""
+        hx.ops.sgd_(
+            parameter,
+            parameter.grad,
+            state["velocity"] if group["momentum"] else None,
+            lr=group["lr"],
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
+            weight_decay=group["weight_decay"],
+        )
