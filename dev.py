@@ -28,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "helixml-stamp.json"
 MISSING = 69
 LEAST_PYTHON = (3, 11)
@@ -77,7 +77,7 @@ def missing_packages() -> list[str]:
             packages += ["gcc", "libc6-dev"]
         if not Path(sysconfig.get_path("include"), "Python.h").exists():
             packages.append(name + "-dev")
-    if not can_make_pip():
+    if not (module_exists("ensurepip") or packed_pip() or module_exists("pip")):
         packages.append(name + "-venv")
     return packages
 
@@ -90,11 +90,6 @@ def module_exists(name: str) -> bool:
 def packed_pip() -> str | None:
     """Find pip's own wheel, as Debian's python3-pip-whl brings it."""
     return max(glob.glob("/usr/share/python-wheels/pip-*.whl"), default=None)
-
-
-def can_make_pip() -> bool:
-    """Tell whether there is a way to a pip for .venv."""
-    return module_exists("ensurepip") or packed_pip() is not None or module_exists("pip")
 
 
 def make_environment() -> None:
@@ -118,14 +113,13 @@ def make_environment() -> None:
 def fingerprint() -> str:
     """Hash everything that the compiled package depends on."""
     source = ROOT / "src"
-    files = [ROOT / "pyproject.toml", ROOT / "setup.py"]
+    files = {ROOT / "pyproject.toml", ROOT / "setup.py"}
     for pattern in ("*.pyx", "*.pxd", "*.c", "*.h"):
-        files += source.rglob(pattern)
-    files += (path.with_suffix(".py") for path in source.rglob("*.pxd"))
+        files.update(source.rglob(pattern))
+    files.update(path.with_suffix(".py") for path in source.rglob("*.pxd"))  # compiled as they are
     total = hashlib.sha256(os.environ.get("HELIXML_BUILD", "require").encode())
-    for path in sorted(set(files)):
-        if path.exists():
-            total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(filter(Path.exists, files)):
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()
 
 
@@ -150,8 +144,8 @@ def prepare(*extras: str) -> None:
     packages = missing_packages()
     if packages:
         say("something is missing; this installs it:")
-        sudo = "" if not hasattr(os, "geteuid") or os.geteuid() == 0 else "sudo "
-        print(f"{sudo}apt-get install -y {' '.join(packages)}", file=sys.stderr)
+        sudo = [] if os.geteuid() == 0 else ["sudo"]
+        print(*sudo, "apt-get install -y", *packages, file=sys.stderr)
         sys.exit(MISSING)
     if not known_home:
         make_environment()
@@ -173,10 +167,8 @@ def prepare(*extras: str) -> None:
 def train(arguments: list[str]) -> int:
     """Run the main job."""
     prepare("plot")
-    words = [str(PYTHON), "-m", "helixml.cli", "train", *arguments]
-    if os.name == "nt":
-        return run(*words)
-    os.execv(PYTHON, words)  # so that Ctrl-C and SIGTERM reach the training itself
+    # In place of this process, so that Ctrl-C and SIGTERM reach the training itself.
+    os.execv(PYTHON, [str(PYTHON), "-m", "helixml.cli", "train", *arguments])
 
 
 def test(arguments: list[str]) -> int:

@@ -72,7 +72,7 @@ def _from_environment() -> Config:
 
 
 _process = _from_environment()
-_debug_seen = _process.debug  # lets the hot path skip a look-up while nobody ever asked for it
+debugging = _process.debug  # whether debug mode was ever on: spares the hot path a look-up
 _override: ContextVar[Config | None] = ContextVar("helixml_config", default=None)
 
 
@@ -96,18 +96,13 @@ def using(**settings: object) -> Iterator[Config]:
             hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}."
             raise ConfigError(f"config: {name!r} is not a setting. Hint: {hint}")
     changed = replace(get(), **settings)  # type: ignore[arg-type]
-    global _debug_seen
-    _debug_seen = _debug_seen or changed.debug
+    global debugging  # noqa: PLW0603
+    debugging = debugging or changed.debug
     token = _override.set(changed)
     try:
         yield changed
     finally:
         _override.reset(token)
-
-
-def debug_seen() -> bool:
-    """Say whether debug mode was ever on in this process."""
-    return _debug_seen
 
 
 def cache_dir() -> Path:

@@ -43,6 +43,7 @@ UNSIGNED = (uint8, uint16, uint32, uint64)
 COMPLEX = (complex64, complex128)
 ALL = (bool_, *SIGNED, *UNSIGNED, *FLOATS, *COMPLEX)
 HALVES = (float16, bfloat16)
+DIFFERENTIABLE = frozenset({*FLOATS, *COMPLEX})  # dtypes whose values can carry a gradient
 
 _NAMES: dict[str, DType] = {dtype.name: dtype for dtype in ALL}
 # "b" boolean, "u" and "i" integers, "f" floats, "c" complex; ml-dtypes calls its own kind "V".
@@ -95,7 +96,7 @@ def is_floating(dtype: DType) -> bool:
 
 def is_differentiable(dtype: DType) -> bool:
     """Say whether values of ``dtype`` can carry a gradient (floats and complex)."""
-    return _KINDS[dtype] in "fc"
+    return dtype in DIFFERENTIABLE
 
 
 def accumulation(dtype: DType) -> DType:

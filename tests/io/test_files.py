@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from helixml.errors import CheckpointError, HelixError
-from helixml.io import FileError, load_arrays, read_json, save_arrays, write_bytes, write_json
+from helixml.errors import CheckpointError, FileError, HelixError
+from helixml.io import load_arrays, read_json, save_arrays, write_bytes, write_json
 from helixml.io.files import make_folder, remove_leftovers
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def dev(tmp_path, monkeypatch):
     """Load dev.py as a module that works on a copy of a tiny project."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -196,5 +197,5 @@ def test_dev_needs_the_standard_library_only():
         "names = {name.split('.')[0] for name in sys.modules}\n"
         "print(*names - sys.stdlib_module_names - {'__main__', 'dev'})"
     )
-    bare = [sys.executable, "-I", "-S", "-c", code, str(ROOT)]
+    bare = [sys.executable, "-B", "-I", "-S", "-c", code, str(ROOT)]
     assert subprocess.check_output(bare, text=True).split() == []

@@ -14,8 +14,8 @@ import pytest
 
 import helixml as hx
 from helixml import training
-from helixml.errors import CheckpointError, ConfigError, DataError
-from helixml.io import FileError, load_arrays, read_json, write_json
+from helixml.errors import CheckpointError, ConfigError, DataError, FileError
+from helixml.io import load_arrays, read_json, write_json
 from helixml.training import TrainConfig, checkpoint, trainer
 
 STEPS = 6
@@ -256,14 +256,27 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(config, tmp_path, mo
     assert resumed.sample == whole.sample
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_weights(config, tmp_path):
-    config = config.updated({"optim.lr": 1e30, "optim.warmup_steps": 0, "run.steps": 30})
-    with pytest.raises(
-        training.DivergedError, match=r"train: the (loss|norm .*) is (nan|inf) at step"
-    ):
+@pytest.mark.parametrize(("factor", "what"), [(math.nan, "loss is nan"), (0.0, "norm of the gr")])
+def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_weights(
+    config, tmp_path, monkeypatch, factor, what
+):
+    cross_entropy, clip = hx.cross_entropy, trainer.optim.clip_grad_norm
+    calls = []
+
+    def fourth_is_bad(logits, targets):
+        calls.append(1)
+        return cross_entropy(logits, targets) * (factor if len(calls) == 4 else 1.0)
+
+    def fourth_norm_is_bad(parameters, limit):
+        return hx.tensor(math.inf) if len(calls) == 4 else clip(parameters, limit)
+
+    monkeypatch.setattr(hx, "cross_entropy", fourth_is_bad)
+    monkeypatch.setattr(trainer.optim, "clip_grad_norm", fourth_norm_is_bad)
+    with pytest.raises(training.DivergedError, match=rf"the {what}.* at step 4 .*Hint: lower"):
         training.train(config, out=tmp_path / "run")
+    assert [line["step"] for line in lines_of(tmp_path / "run")] == [1, 2, 3]
     state = checkpoint.load_checkpoint(tmp_path / "run" / "checkpoint")
-    assert all(math.isfinite(line["loss"]) for line in lines_of(tmp_path / "run"))
+    assert state["step"] == 3
     assert all(np.isfinite(array).all() for array in state["model"].values())
 
 
@@ -284,6 +297,13 @@ def test_runs_are_numbered_by_default(config, tmp_path, monkeypatch):
     folders = [training.train(config.updated({"run.steps": 1})).folder for _ in range(2)]
     assert [folder.parent.name for folder in folders] == ["runs", "runs"]
     assert [folder.name[:5] + folder.name[-4:] for folder in folders] == ["tiny--001", "tiny--002"]
+
+
+def test_metrics_that_cannot_be_written_stop_the_run_with_the_way_on(config, tmp_path):
+    recorder = Recorder(1, lambda: None)
+    recorder.begin = lambda folder, done, steps: (folder / "metrics.jsonl").mkdir()
+    with pytest.raises(FileError, match=r"metrics\.jsonl: .*Hint: .*helixml train --resume"):
+        training.train(config, out=tmp_path / "run", reporter=recorder)
 
 
 def test_a_folder_with_other_things_in_it_is_refused(config, tmp_path):
@@ -316,7 +336,7 @@ def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
     interrupted(config.updated({"model.hidden_size": 12}), tmp_path / "other", at=2)
     state = tmp_path / "other" / "checkpoint" / checkpoint.FILE
     (tmp_path / "run" / "checkpoint" / checkpoint.FILE).write_bytes(state.read_bytes())
-    with pytest.raises(CheckpointError, match=r"is of another model: .*Hint: "):
+    with pytest.raises(CheckpointError, match=r"is of another model: .*shape.*Hint: restore"):
         training.resume(tmp_path / "run")
 
 

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import inspect
 
+from numpy import ndarray
+
 from helixml import config, dtypes, shapes
 from helixml._core import tape
 from helixml._core.modes import recording
 from helixml._core.storage import user_line
-from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch
+from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, new_tensor
 from helixml.errors import (
     BackendError,
     DTypeError,
@@ -35,6 +37,7 @@ from helixml.errors import (
 
 _SCALARS = (bool, int, float, complex)
 _NO_ATTRS: dict = {}
+_FLOAT32 = dtypes.float32
 _MISSING = inspect.Parameter.empty
 
 REGISTRY: dict = {}  # name -> Op, in order of definition
@@ -138,8 +141,11 @@ class Primitive(Op):
 
     kind = "primitive"
 
-    def __init__(self, function, name, dtype, view, promotes):
+    def __init__(self, function, name, dtype, view, promotes, direct):
         Op.__init__(self, function, name, 1)  # the first parameter is the backend
+        self.direct = direct
+        self.direct_backend = None  # whose function of this name `direct_function` is
+        self.direct_function = None
         self.dtype_rule = dtype
         self.view = view
         self.promotes = (
@@ -191,22 +197,59 @@ class Primitive(Op):
 
     def __call__(self, *args, **kwargs):
         if self.plain and not kwargs and len(args) == self.arity:
+            if self.direct and len(args) == 2:
+                return self.run_pair(args)
             return self.run(args, _NO_ATTRS)
         inputs, attributes = self.bind(args, kwargs)
         return self.run(inputs, attributes)
+
+    def run_pair(self, inputs):
+        """Compute ``x + y`` and its like with little ceremony; odd cases take the usual path."""
+        first = inputs[0]
+        second = inputs[1]
+        if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+            return self.run(inputs, _NO_ATTRS)
+        x = first
+        y = second
+        backend = x._backend
+        a = x._array
+        b = y._array
+        if (
+            self.direct_backend is not backend
+            or y._backend is not backend
+            or self.dtype_rule is not None
+            or a.dtype is not b.dtype
+        ):
+            return self.run(inputs, _NO_ATTRS)
+        try:
+            result = self.direct_function(a, b)
+        except Exception:  # the usual path fails again, and explains it
+            return self.run(inputs, _NO_ATTRS)
+        if type(result) is not ndarray:
+            result = backend.ensure(result)
+        output = new_tensor(result, backend)
+        mask = 0
+        if x._tracked or x._node is not None:
+            mask = 1
+        if y._tracked or y._node is not None:
+            mask |= 2
+        if mask and recording.get():
+            self.record(inputs, _NO_ATTRS, mask, output)
+        return output
 
     def run(self, inputs, attributes):
         """Compute, and record if an input requires a gradient. The path that every op takes."""
         first = None
         mask = 0
-        uniform = True
+        uniform = self.dtype_rule is None and self.promotes is None
         arrays = []
         dtype = None
         for i in range(len(inputs)):
-            value = inputs[i]
-            if not isinstance(value, Tensor):
+            item = inputs[i]
+            if not isinstance(item, Tensor):
                 uniform = False
                 break
+            value = item
             array = value._array
             if first is None:
                 first = value
@@ -215,33 +258,46 @@ class Primitive(Op):
                 raise device_mismatch(self.name, first, value)
             elif array.dtype is not dtype:
                 uniform = False
+                break
             if value._tracked or value._node is not None:
                 mask |= 1 << i
             arrays.append(array)
-        if not uniform or self.dtype_rule is not None or self.promotes is not None:
+        if not uniform or first is None:
             inputs = self.to_tensors(inputs)
             first, arrays, mask = self.promote(inputs)
         backend = first._backend
         if self.prepare_attributes is not None:
             attributes = self.prepare_attributes(*self.grouped(inputs), **attributes)
         try:
-            result = self.function(backend, *self.grouped(arrays), **attributes)
+            if self.direct:
+                if self.direct_backend is not backend:
+                    self.direct_function = getattr(backend, self.name)
+                    self.direct_backend = backend
+                if len(arrays) == 2:
+                    result = self.direct_function(arrays[0], arrays[1])
+                else:
+                    result = self.direct_function(arrays[0])
+            else:
+                result = self.function(backend, *self.grouped(arrays), **attributes)
         except HelixError:
             raise
         except Exception as error:
             raise self.failure(error, inputs, attributes) from error
 
         if type(result) is tuple:
-            outputs = tuple([Tensor(backend.ensure(array), backend) for array in result])
-        else:
-            if not isinstance(result, backend.array_type):
-                result = backend.ensure(result)
-            outputs = Tensor(result, backend)
-            if self.view:
-                inputs[0]._share(outputs)
+            outputs = tuple([new_tensor(backend.ensure(array), backend) for array in result])
+            if mask and recording.get():
+                self.record_several(inputs, attributes, mask, outputs)
+            return outputs
+        if type(result) is not ndarray and not isinstance(result, backend.array_type):
+            result = backend.ensure(result)
+        output = new_tensor(result, backend)
+        if self.view:
+            value = inputs[0]
+            value._share(output)
         if mask and recording.get():
-            self.record(inputs, attributes, mask, outputs)
-        return outputs
+            self.record(inputs, attributes, mask, output)
+        return output
 
     def grouped(self, values):
         """Return ``values`` as the function takes them: one sequence for a variadic op."""
@@ -322,10 +378,11 @@ class Primitive(Op):
             found = self.explain(*self.grouped(inputs), **attributes)
             if found is not None:
                 return found
-        try:
-            shapes.broadcast(self.name, *[tensor.shape for tensor in tensors])
-        except ShapeError as found:
-            return found
+        if self.prepare_attributes is None:  # elementwise: all operands have to broadcast
+            try:
+                shapes.broadcast(self.name, *[tensor.shape for tensor in tensors])
+            except ShapeError as found:
+                return found
         what = ", ".join([f"{t.shape} {t.dtype}" for t in tensors])
         options = "".join([f", {k}={v!r}" for k, v in attributes.items()])
         if isinstance(error, TypeError):
@@ -334,23 +391,30 @@ class Primitive(Op):
 
     # Recording
 
-    def record(self, inputs, attributes, mask, outputs):
-        """Make the node of this call and attach it to ``outputs``."""
+    def record(self, inputs, attributes, mask, output):
+        """Make the node of this call and attach it to its output."""
+        array = output._array
+        dtype = array.dtype if type(array) is ndarray else output.dtype
+        if dtype is not _FLOAT32 and dtype not in dtypes.DIFFERENTIABLE:
+            return
         plan = self.plans.get(mask)
         if plan is None:
             plan = self.plans[mask] = Plan(self, mask, len(inputs))
-        several = type(outputs) is tuple
-        described = (
-            tuple([(o._array.shape, o.dtype, o._backend) for o in outputs])
-            if several
-            else ((outputs._array.shape, outputs.dtype, outputs._backend),)
-        )
-        if not any([dtypes.is_differentiable(d[1]) for d in described]):
-            return
+        saved = _NOTHING if plan.empty else plan.save(inputs, (output,))
         parents, slots = edges(inputs, mask)
-        saved = _NOTHING if plan.empty else plan.save(inputs, outputs)
-        node = tape.Node(self, parents, slots, saved, attributes, described)
-        attach(node, outputs)
+        node = tape.new_node(
+            self, parents, slots, saved, attributes, 1, array.shape, dtype, output._backend
+        )
+        if config.debugging:
+            note_origin(node)
+        output._node = node
+
+    def record_several(self, inputs, attributes, mask, outputs):
+        """Make the node of a call with several outputs and attach it to them."""
+        plan = self.plans.get(mask)
+        if plan is None:
+            plan = self.plans[mask] = Plan(self, mask, len(inputs))
+        attach(self, inputs, attributes, mask, plan.save(inputs, outputs), outputs)
 
     def pull(self, node, cotangents, needs):
         """Return the gradient of each input (None where not needed), fitted to the input.
@@ -422,8 +486,10 @@ class Plan:
         for name in sorted(names):
             if name in op.inputs:
                 steps.append((name, "input", op.inputs.index(name)))
-            elif name in ("out", "outs"):
+            elif name == "out":
                 steps.append((name, "output", 0))
+            elif name == "outs":
+                steps.append((name, "outputs", 0))
             elif name.endswith("_shapes"):
                 steps.append((name, "shapes", 0))
             elif name.endswith("_shape") and name[:-6] in op.inputs:
@@ -434,18 +500,15 @@ class Plan:
         self.empty = not steps
 
     def save(self, inputs, outputs):
-        """Return the tuple of saved values, one a step."""
+        """Return the tuple of saved values, one a step; ``outputs`` is a tuple."""
         saved = []
         for _, what, i in self.steps:
             if what == "input":
                 saved.append(keep(inputs[i]))
             elif what == "output":
-                several = type(outputs) is tuple
-                saved.append(
-                    tuple([keep_output(o, k) for k, o in enumerate(outputs)])
-                    if several
-                    else keep_output(outputs, 0)
-                )
+                saved.append(keep_output(outputs[0], 0))
+            elif what == "outputs":
+                saved.append(tuple([keep_output(o, k) for k, o in enumerate(outputs)]))
             elif what == "shapes":
                 saved.append(tuple([value.shape for value in inputs]))
             elif what == "shape":
@@ -494,17 +557,28 @@ def edges(inputs, mask):
     return tuple(parents), slots
 
 
-def attach(node, outputs):
-    """Make ``outputs`` results of ``node``."""
-    if config.debug_seen() and config.get().debug:
+def attach(op, inputs, attributes, mask, saved, outputs):
+    """Make the node of a call with a tuple of outputs and tie the differentiable ones to it."""
+    parents, slots = edges(inputs, mask)
+    first = outputs[0]
+    several = len(outputs) > 1
+    shape = tuple([o.shape for o in outputs]) if several else first.shape
+    dtype = tuple([o.dtype for o in outputs]) if several else first.dtype
+    node = tape.new_node(
+        op, parents, slots, saved, attributes, len(outputs), shape, dtype, first._backend
+    )
+    if config.debugging:
+        note_origin(node)
+    for slot, output in enumerate(outputs):
+        if output.dtype in dtypes.DIFFERENTIABLE:
+            output._node = node
+            output._slot = slot
+
+
+def note_origin(node):
+    """In debug mode, remember the user's line."""
+    if config.get().debug:
         node.origin = user_line()
-    if type(outputs) is tuple:
-        for slot, output in enumerate(outputs):
-            if dtypes.is_differentiable(output.dtype):
-                output._node = node
-                output._slot = slot
-    else:
-        outputs._node = node
 
 
 def keep(value):
@@ -529,7 +603,7 @@ def restore(saved, node, name):
     attached = recording.get()
     if attached and isinstance(source, Tensor):
         return source
-    value = Tensor(saved.array, saved.backend)
+    value = new_tensor(saved.array, saved.backend)
     value._cell = saved.cell
     saved.cell.add_viewer(value)
     if attached:
@@ -540,12 +614,14 @@ def restore(saved, node, name):
 
 def materialized(node, cotangents):
     """Return the cotangent of a node, or a tuple of them with zeros for the missing ones."""
-    if len(node.outputs) == 1:
+    if node.outputs == 1:
         return cotangents[0]
+    backend = node.backend
     result = []
-    for cotangent, (shape, dtype, backend) in zip(cotangents, node.outputs, strict=True):
-        if cotangent is None and dtypes.is_differentiable(dtype):
-            cotangent = Tensor(backend.zeros(shape, dtype=dtype), backend)  # noqa: PLW2901
+    for slot, cotangent in enumerate(cotangents):
+        shape, dtype = node.describe(slot)
+        if cotangent is None and dtype in dtypes.DIFFERENTIABLE:
+            cotangent = new_tensor(backend.zeros(shape, dtype=dtype), backend)  # noqa: PLW2901
         result.append(cotangent)
     return tuple(result)
 
@@ -557,7 +633,7 @@ def fit(gradient, node, i):
         shape = parent._array.shape
         dtype = parent.dtype
     else:
-        shape, dtype, _ = parent.outputs[0 if node.slots is None else node.slots[i]]
+        shape, dtype = parent.describe(0 if node.slots is None else node.slots[i])
     array = gradient._array
     if array.shape != shape:
         gradient = OPS.sum_to(gradient, tuple(shape))
@@ -679,12 +755,10 @@ class Fused(Op):
         """Compute by ``kernel`` and record one node for the whole op."""
         backend = next(t for t in tensors if t is not None)._backend
         results, residuals = kernel(*arrays, **attributes)
-        outputs = tuple([Tensor(array, backend) for array in results])
+        outputs = tuple([new_tensor(array, backend) for array in results])
         if mask and recording.get():
-            parents, slots = edges(tensors, mask)
             saved = (tuple([None if t is None else keep(t) for t in tensors]), residuals)
-            described = tuple([(o._array.shape, o._array.dtype, backend) for o in outputs])
-            attach(tape.Node(self, parents, slots, saved, attributes, described), outputs)
+            attach(self, tensors, attributes, mask, saved, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def pull(self, node, cotangents, needs):
@@ -694,20 +768,29 @@ class Fused(Op):
             None if s is None else restore(s, node, self.inputs[i]) for i, s in enumerate(saved)
         ]
         if not recording.get():
-            backend = node.outputs[0][2]
+            backend = node.backend
             arrays = [None if t is None else t._array for t in tensors]
             kernel = backend.kernels.find(self.name + "_vjp", arrays, node.attrs)
             if kernel is not None:
                 raw = tuple([None if c is None else c._array for c in cotangents])
                 results = kernel(raw, tuple(needs), tuple(arrays), residuals, **node.attrs)
                 return [
-                    fit(Tensor(results[i], backend), node, i) if needs[i] else None
+                    fit(new_tensor(results[i], backend), node, i) if needs[i] else None
                     for i in range(len(needs))
                 ]
         return OPS.pull_definition(self, node, tensors, cotangents, needs)
 
 
-def primitive(function=None, *, name=None, dtype=None, view=False, promotes=None, oracle=None):
+def primitive(
+    function=None,
+    *,
+    name=None,
+    dtype=None,
+    view=False,
+    promotes=None,
+    direct=False,
+    oracle=None,
+):
     """Make a `Primitive` of a forward rule ``(B, inputs..., attributes...)``.
 
     Parameters
@@ -716,11 +799,12 @@ def primitive(function=None, *, name=None, dtype=None, view=False, promotes=None
         float, as for ``sqrt`` of an integer).
     view : the result may share memory with the first input.
     promotes : names of the inputs that are promoted together; all of them if left out.
+    direct : the rule is nothing but the backend's function of the op's name, called without detour.
     oracle : an independent NumPy function for the tests, given float64 arrays.
     """
 
     def define(f):
-        op = Primitive(f, name, dtype, view, promotes)
+        op = Primitive(f, name, dtype, view, promotes, direct)
         op.oracle = oracle
         return op
 

@@ -39,14 +39,15 @@ class Sample:
     """One call: inputs (`Input`, a Python scalar, None, or a list of them) and attributes.
 
     ``value_only`` says that gradients are not compared with finite differences here (kinks,
-    infinities), ``dtypes`` restricts the dtypes in which the call makes sense, ``orders`` is how
-    often the gradient is differentiated (2 unless that is too costly).
+    infinities), ``orders`` is the highest order of derivatives compared (2 unless that is too
+    costly), ``kinds`` has the kinds of dtypes in which the call makes sense (`dtypes.kind`).
     """
 
     inputs: tuple[Any, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     value_only: bool = False
     orders: int = 2
+    kinds: str = "buif"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,13 @@ def values(*items: float) -> Input:
     return Input("float", (len(items),), values=items)
 
 
-def sample(*inputs: Any, value_only: bool = False, orders: int = 2, **attributes: Any) -> Sample:
+def sample(
+    *inputs: Any,
+    value_only: bool = False,
+    orders: int = 2,
+    kinds: str = "buif",
+    **attributes: Any,
+) -> Sample:
     """Describe a call; a tuple among ``inputs`` stands for a random float input of that shape."""
     made = tuple(floats(*item) if isinstance(item, tuple) else item for item in inputs)
-    return Sample(made, attributes, value_only, orders)
+    return Sample(made, attributes, value_only, orders, kinds)

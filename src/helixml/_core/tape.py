@@ -29,17 +29,42 @@ class Node:
     the derivative rules read, and is dropped once a backward pass used it.
     """
 
-    __slots__ = ("attrs", "number", "op", "origin", "outputs", "parents", "saved", "slots")
+    __slots__ = (
+        "attrs",
+        "backend",
+        "dtype",
+        "number",
+        "op",
+        "origin",
+        "outputs",
+        "parents",
+        "saved",
+        "shape",
+        "slots",
+    )
 
-    def __init__(self, op, parents, slots, saved, attrs, outputs):
-        self.op = op
-        self.parents = parents
-        self.slots = slots  # None stands for all zeros
-        self.saved = saved
-        self.attrs = attrs
-        self.outputs = outputs  # ((shape, dtype, backend), ...) of each output
-        self.number = next(_numbers)
-        self.origin = None
+    def describe(self, slot):
+        """Return (shape, dtype) of output number ``slot``."""
+        if self.outputs == 1:
+            return self.shape, self.dtype
+        return self.shape[slot], self.dtype[slot]
+
+
+def new_node(op, parents, slots, saved, attrs, outputs, shape, dtype, backend):
+    """Make a node with ``outputs`` outputs; several have tuples of shapes and of dtypes."""
+    node = Node.__new__(Node)
+    node.op = op
+    node.parents = parents
+    node.slots = slots  # None stands for all zeros
+    node.saved = saved
+    node.attrs = attrs
+    node.outputs = outputs
+    node.shape = shape
+    node.dtype = dtype
+    node.backend = backend
+    node.number = next(_numbers)
+    node.origin = None
+    return node
 
 
 class Saved:
@@ -146,7 +171,7 @@ def walk(roots, deliver, add, targets=None, keep=False):
             return
         slots = pending.get(source)
         if slots is None:
-            slots = pending[source] = [None] * len(source.outputs)
+            slots = pending[source] = [None] * source.outputs
         slots[slot] = cotangent if slots[slot] is None else add(slots[slot], cotangent)
 
     nodes = collect([source for source, _, _ in roots])

@@ -13,6 +13,7 @@ names and nothing else of them.
 from __future__ import annotations
 
 import numpy as np
+from numpy import ndarray
 
 from helixml import dtypes
 from helixml._core import tape
@@ -69,7 +70,7 @@ class Tensor:
     )
 
     def __init__(self, array, backend):
-        # Private: users call helixml.tensor; ops call this with arrays that they own.
+        # Private: users call helixml.tensor; ops call new_tensor with arrays that they own.
         self._array = array
         self._backend = backend
         self._cell = None  # see storage.py: None until somebody else looks at the array
@@ -101,7 +102,8 @@ class Tensor:
     @property
     def dtype(self):
         """Type of the elements, a ``numpy.dtype``."""
-        return self._backend.dtype_of(self._array)
+        array = self._array
+        return array.dtype if type(array) is ndarray else self._backend.dtype_of(array)
 
     @property
     def nbytes(self):
@@ -130,7 +132,7 @@ class Tensor:
             raise GraphError(
                 "requires_grad: a computed tensor cannot be switched off. Hint: use detach()."
             )
-        if value and not dtypes.is_differentiable(self.dtype):
+        if value and self.dtype not in dtypes.DIFFERENTIABLE:
             raise NotDifferentiableError(
                 f"requires_grad: {self.dtype} has no gradient. Hint: cast with astype('float32')."
             )
@@ -214,6 +216,7 @@ class Tensor:
                 self._cell = cell = None
             else:
                 cell.written(op)
+        self._array = self._backend.writable(self._array)  # a broadcast view is not
         return self._array
 
     def assign_(self, value):
@@ -503,6 +506,19 @@ class Tensor:
     def __deepcopy__(self, memo):
         rebuild, args = self.__reduce__()[:2]
         return rebuild(*args)
+
+
+def new_tensor(array, backend):
+    """Make a tensor of an array that nobody else looks at: ``Tensor(...)`` with less ceremony."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._array = array
+    tensor._backend = backend
+    tensor._cell = None
+    tensor._node = None
+    tensor._slot = 0
+    tensor._tracked = False
+    tensor.grad = None
+    return tensor
 
 
 def as_tensor(op, value, like=None):

@@ -183,7 +183,7 @@ def pull_definition(
 
 def check_float(op: str, x: Tensor) -> None:
     """Raise unless ``x`` can carry a gradient."""
-    if not dtypes.is_differentiable(x.dtype):
+    if x.dtype not in dtypes.DIFFERENTIABLE:
         raise NotDifferentiableError(
             f"{op}: an argument of {x.dtype} has no gradient. Hint: astype('float32')."
         )

@@ -1,28 +1,38 @@
 """Every derived array function, written once in terms of the primitive ones.
 
 A backend that subclasses `BackendBase` brings tier 0 and gets tier 1: slow but right. It overrides
-what it can do faster. 16-bit floats are summed and multiplied in float32 here, for all.
+what it can do faster. Nothing here writes to an array, so that backends with immutable arrays get
+everything too; 16-bit floats are summed in float32.
+
+Knows no array library: arrays are touched through ``self`` only. `protocol` says what each function
+promises.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from math import prod
+from operator import index as as_integer
+from typing import Any, TypeAlias
 
 from helixml import dtypes
 from helixml.backends.dispatch import KernelTable
 from helixml.backends.protocol import Array
 from helixml.device import Device
+from helixml.dtypes import DType
 from helixml.shapes import Shape
 
-__all__ = ["BackendBase"]
+__all__ = ["BackendBase", "Entry", "explicit"]
 
 # Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3):
 # multipliers and Weyl increments of the key.
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
+
+_REAL = (dtypes.bool_, *dtypes.SIGNED, *dtypes.UNSIGNED, *dtypes.FLOATS)
+
+# What a basic index says of one axis: None for a new one, a position, or (start, step, count).
+Entry: TypeAlias = None | int | tuple[int, int, int]
 
 
 class BackendBase:
@@ -32,10 +42,17 @@ class BackendBase:
     device: Device
     device_kinds: tuple[str, ...] = ()
     array_type: type = object
+    dtypes: tuple[DType, ...] = _REAL
     kernels: KernelTable
 
     def __getattr__(self, name: str) -> Any:  # Any: tier 0 is bound by the subclass
         raise AttributeError(f"backend {self.name!r} has no function {name!r}")
+
+    # Writing
+
+    def writable(self, x: Array, /) -> Array:
+        """Return ``x``: nothing is known of arrays that cannot be written."""
+        return x
 
     # Asking
 
@@ -52,129 +69,233 @@ class BackendBase:
 
     # Elementwise
 
-    def sigmoid(self, x: Array) -> Array:
+    def sigmoid(self, x: Array, /) -> Array:
         """Return 1 / (1 + exp(-x)); exp(-|x|) cannot overflow."""
         e = self.exp(self.negative(self.abs(x)))
-        one = self.ones((), dtype=self.dtype_of(x))
-        numerator = self.where(self.greater_equal(x, self.zeros_of(x)), one, e)
+        one = self._number(1, self.dtype_of(x))
+        zero = self._number(0, self.dtype_of(x))
+        numerator = self.where(self.greater_equal(x, zero), one, e)
         return self.divide(numerator, self.add(one, e))
-
-    def zeros_of(self, x: Array) -> Array:
-        """Return a 0-d zero in the dtype of ``x``."""
-        return self.zeros((), dtype=self.dtype_of(x))
 
     # Indexing
 
-    def place(self, x: Array, shape: Shape, index: tuple[Any, ...]) -> Array:
-        """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
-        result = self.zeros(shape, dtype=self.dtype_of(x))
-        result[index] = x
-        return result
+    def place(self, x: Array, shape: Shape, index: tuple[Any, ...], /) -> Array:
+        """Return zeros of ``shape`` with ``x`` written at the basic ``index``, padded axis by axis."""
+        entries = [entry for entry in explicit(index, shape) if entry is not None]
+        counts = tuple(entry[2] if isinstance(entry, tuple) else 1 for entry in entries)
+        x = self.reshape(x, counts)
+        for axis, entry in enumerate(entries):
+            start, step, count = entry if isinstance(entry, tuple) else (entry, 1, 1)
+            if step < 0:
+                x = self.flip(x, axis=(axis,))
+                start, step = start + (count - 1) * step, -step
+            if step > 1 and count > 1:
+                x = self._spaced(x, axis, step)
+            before = start if count else 0
+            x = self._padded(x, axis, before, shape[axis] - before - x.shape[axis])
+        return x
 
-    def scatter_add(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:
-        """Return the adjoint of `take`: a product with the one-hot matrix of ``indices``."""
+    def _spaced(self, x: Array, axis: int, step: int) -> Array:
+        """Return ``x`` with ``step - 1`` zeros between neighbours along ``axis``."""
+        head, count, tail = tuple(x.shape[:axis]), x.shape[axis], tuple(x.shape[axis + 1 :])
+        apart = self.reshape(x, (*head, count, 1, *tail))
+        gaps = self.zeros((*head, count, step - 1, *tail), dtype=self.dtype_of(x))
+        spaced = self.reshape(self.concat([apart, gaps], axis=axis + 1), (*head, count * step, *tail))
+        kept = slice(0, (count - 1) * step + 1)
+        return self.getitem(spaced, (*(slice(None),) * axis, kept))
+
+    def _padded(self, x: Array, axis: int, before: int, after: int) -> Array:
+        """Return ``x`` with zeros before and after it along ``axis``."""
+        if before == 0 and after == 0:
+            return x
+        head, tail = tuple(x.shape[:axis]), tuple(x.shape[axis + 1 :])
+        dtype = self.dtype_of(x)
+        left, right = (self.zeros((*head, n, *tail), dtype=dtype) for n in (before, after))
+        return self.concat([left, x, right], axis=axis)
+
+    def scatter_add(self, x: Array, indices: Array, /, *, axis: int, size: int) -> Array:
+        """Return the adjoint of `take`: rows sorted by target, then added up target by target.
+
+        Each target also gets a row of zeros, behind its other rows, so that it has a last row; a
+        running sum that starts anew at each target leaves the total there.
+        """
         rank = len(indices.shape)
-        moved = [a for a in range(len(x.shape)) if not axis <= a < axis + rank]
-        rows = self.reshape(indices, (-1,))
-        order = (*range(axis, axis + rank), *moved)
-        flat = self.permute_dims(x, order)
-        rest = tuple(flat.shape[rank:])
-        count = rows.shape[0]
-        width = int(np.prod(rest, dtype=np.int64))
-        flat = self.reshape(flat, (count, width))
-        places = self.reshape(self.arange(0, size, 1, dtype=dtypes.int64), (size, 1))
-        rows = self.astype(self.reshape(rows, (1, count)), dtypes.int64)
-        one_hot = self.astype(self.equal(places, rows), self.dtype_of(x))
-        summed = self.reshape(self.matmul(one_hot, flat), (size, *rest))
-        back = (*range(1, axis + 1), 0, *range(axis + 1, len(rest) + 1))
-        return self.permute_dims(summed, back)
+        others = [a for a in range(len(x.shape)) if not axis <= a < axis + rank]
+        x = self.permute_dims(x, (*range(axis, axis + rank), *others))
+        rest = tuple(x.shape[rank:])
+        count, width = prod(indices.shape), prod(rest)
+        dtype = self.dtype_of(x)
+        wide = dtypes.accumulation(dtype)
+        rows = self.astype(self.reshape(x, (count, width)), wide)
+        targets = self._from_front(self.reshape(indices, (count,)), size)
+        rows = self.concat([rows, self.zeros((size, width), dtype=wide)], axis=0)
+        targets = self.concat([targets, self.arange(0, size, 1, dtype=dtypes.int64)], axis=0)
 
-    def _line_numbers(self, shape: Shape, indices: Array, axis: int, size: int) -> Array:
-        """Return flat positions in an array of ``shape`` with ``size`` entries along ``axis``."""
-        full = list(shape)
-        full[axis] = size
-        strides = np.ones(len(full), dtype=np.int64)
-        for a in range(len(full) - 2, -1, -1):
-            strides[a] = strides[a + 1] * full[a + 1]
-        flat = self.multiply(
-            self.astype(indices, dtypes.int64),
-            self.full((), int(strides[axis]), dtype=dtypes.int64),
+        order = self.argsort(targets, axis=0)  # stable: the zeros stay last
+        totals = self._summed_runs(
+            self.take(rows, order, axis=0), self.take(targets, order, axis=0)
         )
-        for a, n in enumerate(indices.shape):
-            if a != axis:
-                line = self.arange(0, n, 1, dtype=dtypes.int64)
-                line = self.multiply(line, self.full((), int(strides[a]), dtype=dtypes.int64))
-                view = [1] * len(full)
-                view[a] = n
-                flat = self.add(flat, self.reshape(line, tuple(view)))
-        return flat
+        last = self.getitem(self.argsort(order, axis=0), (slice(count, None),))
+        result = self.astype(self.take(totals, last, axis=0), dtype)
+        result = self.reshape(result, (size, *rest))
+        return self.permute_dims(result, (*range(1, axis + 1), 0, *range(axis + 1, len(rest) + 1)))
 
-    def take_along_axis(self, x: Array, indices: Array, *, axis: int) -> Array:
+    def _summed_runs(self, rows: Array, targets: Array) -> Array:
+        """Return running sums of ``rows`` within each run of equal ``targets``.
+
+        By doubling (Hillis & Steele 1986): after k rounds each row holds the sum of the last 2^k
+        rows of its run, so the number of rounds is the logarithm of the longest run.
+        """
+        count, width = rows.shape
+        zero = self._number(0, self.dtype_of(rows))
+        distance = 1
+        while distance < count:
+            ahead, behind = (slice(distance, None),), (slice(0, count - distance),)
+            same = self.equal(self.getitem(targets, ahead), self.getitem(targets, behind))
+            some = self.ensure(self.any(same, axis=(0,), keepdims=False))
+            if not bool(self.to_numpy(some)):
+                break
+            same = self.reshape(same, (count - distance, 1))
+            earlier = self.where(same, self.getitem(rows, behind), zero)
+            earlier = self.broadcast_to(earlier, (count - distance, width))
+            rows = self.add(rows, self._padded(earlier, 0, distance, 0))
+            distance *= 2
+        return rows
+
+    def take_along_axis(self, x: Array, indices: Array, /, *, axis: int) -> Array:
         """Return entries along ``axis``, by their positions in the flat array."""
-        shape = tuple(indices.shape)
-        flat = self._line_numbers(tuple(x.shape), indices, axis, x.shape[axis])
+        flat = self._positions(indices, axis, x.shape[axis])
         taken = self.take(self.reshape(x, (-1,)), self.reshape(flat, (-1,)), axis=0)
-        return self.reshape(taken, shape)
+        return self.reshape(taken, tuple(indices.shape))
 
-    def scatter_add_along_axis(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:
-        """Return the adjoint of `take_along_axis`."""
-        full = list(x.shape)
-        full[axis] = size
-        flat = self._line_numbers(tuple(x.shape), indices, axis, size)
-        total = int(np.prod(full, dtype=np.int64))
-        summed = self.scatter_add(
-            self.reshape(x, (-1,)), self.reshape(flat, (-1,)), axis=0, size=total
-        )
-        return self.reshape(summed, tuple(full))
+    def scatter_add_along_axis(
+        self, x: Array, indices: Array, /, *, axis: int, size: int
+    ) -> Array:
+        """Return the adjoint of `take_along_axis`, by positions in the flat array."""
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        flat = self.reshape(self._positions(indices, axis, size), (-1,))
+        summed = self.scatter_add(self.reshape(x, (-1,)), flat, axis=0, size=prod(shape))
+        return self.reshape(summed, shape)
+
+    def _positions(self, indices: Array, axis: int, size: int) -> Array:
+        """Return where each index points in a flat array with ``size`` entries along ``axis``."""
+        sizes = [size if a == axis else n for a, n in enumerate(indices.shape)]
+        total = self._number(0, dtypes.int64)
+        for a, n in enumerate(indices.shape):
+            if a == axis:
+                step = self._from_front(indices, size)
+            else:
+                ones = [1] * len(sizes)
+                ones[a] = n
+                step = self.reshape(self.arange(0, n, 1, dtype=dtypes.int64), tuple(ones))
+            stride = self._number(prod(sizes[a + 1 :]), dtypes.int64)
+            total = self.add(total, self.multiply(step, stride))
+        return total
+
+    def _from_front(self, indices: Array, size: int) -> Array:
+        """Return ``indices`` in [-size, size) as int64 in [0, size)."""
+        indices = self.astype(indices, dtypes.int64)
+        negative = self.less(indices, self._number(0, dtypes.int64))
+        return self.where(negative, self.add(indices, self._number(size, dtypes.int64)), indices)
+
+    def _number(self, value: int, dtype: DType) -> Array:
+        """Return a 0-d array."""
+        return self.full((), value, dtype=dtype)
 
     # Scans
 
-    def linear_scan(self, a: Array, b: Array, initial: Array | None, *, reverse: bool) -> Array:
+    def linear_scan(
+        self, a: Array, b: Array, initial: Array | None, /, *, reverse: bool
+    ) -> Array:
         """Return h_t = a_t h_(t-1) + b_t along the last axis, step by step."""
         length = b.shape[-1]
         if length == 0:
             return b
-        steps = range(length - 1, -1, -1) if reverse else range(length)
-        state = initial
+        dtype = self.dtype_of(b)
+        wide = dtypes.accumulation(dtype)
+        a, b = self.astype(a, wide), self.astype(b, wide)
+        state = None if initial is None else self.astype(initial, wide)
         states = []
-        for t in steps:
-            b_t = self.getitem(b, (..., t))
-            if state is None:
-                state = b_t
-            else:
-                state = self.add(self.multiply(self.getitem(a, (..., t)), state), b_t)
+        for t in range(length - 1, -1, -1) if reverse else range(length):
+            step = self.getitem(b, (..., t))
+            if state is not None:
+                step = self.add(self.multiply(self.getitem(a, (..., t)), state), step)
+            state = step
             states.append(self.reshape(state, (*state.shape, 1)))
         if reverse:
             states.reverse()
-        return self.concat(states, axis=len(b.shape) - 1)
+        return self.astype(self.concat(states, axis=len(b.shape) - 1), dtype)
 
     # Random bits
 
-    def philox(self, key: tuple[int, int], counter: int, blocks: int) -> Array:
-        """Return ``(blocks, 4)`` uint32 words of Philox4x32-10 from ``counter`` on."""
-        # A 128-bit counter plus 0 .. blocks-1: carries are worked out in Python integers.
-        return self.asarray(philox_words(key, counter, blocks))
+    def philox(self, key: tuple[int, int], counter: int, blocks: int, /) -> Array:
+        """Return ``(blocks, 4)`` uint32 words of Philox4x32-10 from ``counter`` on.
+
+        In uint64: a product of two 32-bit words fits, and nothing wraps around.
+        """
+        counter %= 2**128
+        # Only the lower half of the counter moves within a piece.
+        count = min(blocks, 2**64 - counter % 2**64)
+        words = self._philox_piece(key, counter, count)
+        if count == blocks:
+            return words
+        rest = self.philox(key, counter + count, blocks - count)
+        return self.concat([words, rest], axis=0)
+
+    def _philox_piece(self, key: tuple[int, int], counter: int, count: int) -> Array:
+        u64 = dtypes.uint64
+        low, half = self._number(_LOW, u64), self._number(32, u64)
+        m0, m1 = self._number(_M0, u64), self._number(_M1, u64)
+        first = self.add(
+            self.arange(0, count, 1, dtype=u64), self._number(counter & (2**64 - 1), u64)
+        )
+        x0 = self.bitwise_and(first, low)
+        x1 = self.bitwise_right_shift(first, half)
+        x2 = self.full((count,), counter >> 64 & _LOW, dtype=u64)
+        x3 = self.full((count,), counter >> 96, dtype=u64)
+        k0, k1 = key
+        for _ in range(10):
+            p0, p1 = self.multiply(x0, m0), self.multiply(x2, m1)
+            high0 = self.bitwise_xor(self.bitwise_right_shift(p1, half), x1)
+            high2 = self.bitwise_xor(self.bitwise_right_shift(p0, half), x3)
+            x0 = self.bitwise_xor(high0, self._number(k0, u64))
+            x2 = self.bitwise_xor(high2, self._number(k1, u64))
+            x1, x3 = self.bitwise_and(p1, low), self.bitwise_and(p0, low)
+            k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+        words = [self.reshape(x, (count, 1)) for x in (x0, x1, x2, x3)]
+        return self.astype(self.concat(words, axis=1), dtypes.uint32)
 
 
-def philox_words(key: tuple[int, int], counter: int, blocks: int) -> np.ndarray[Any, Any]:
-    """Return Philox4x32-10 words as NumPy computes them, in uint64 arithmetic.
+def explicit(index: tuple[Any, ...], shape: Shape) -> list[Entry]:
+    """Return a basic ``index`` of an array of ``shape``, spelled out: one `Entry` an axis.
 
-    >>> [hex(word) for word in philox_words((0, 0), 0, 1)[0]]
-    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    >>> explicit((None, -1, slice(None, None, -2)), (3, 4, 5))
+    [None, 2, (3, -2, 2), (0, 1, 5)]
     """
-    steps = np.arange(blocks, dtype=np.uint64)
-    low64 = np.uint64(counter & 0xFFFFFFFFFFFFFFFF)
-    first = steps + low64  # wraps modulo 2^64
-    carry = (first < steps).astype(np.uint64)
-    second = carry + np.uint64((counter >> 64) & 0xFFFFFFFFFFFFFFFF)
-    low, half = np.uint64(_LOW), np.uint64(32)
-    x0, x1, x2, x3 = first & low, first >> half, second & low, second >> half
-    k0, k1 = key
-    for _ in range(10):
-        p0 = x0 * np.uint64(_M0)
-        p1 = x2 * np.uint64(_M1)
-        x0 = (p1 >> half) ^ x1 ^ np.uint64(k0)
-        x2 = (p0 >> half) ^ x3 ^ np.uint64(k1)
-        x1, x3 = p1 & low, p0 & low
-        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32)
+    given = sum(item is not None and item is not Ellipsis for item in index)
+    if given > len(shape):
+        raise IndexError(f"{given} indices for {len(shape)} axes")
+    missing = [slice(None)] * (len(shape) - given)
+    if Ellipsis in index:
+        at = index.index(Ellipsis)
+        index = (*index[:at], *missing, *index[at + 1 :])
+        if Ellipsis in index:
+            raise IndexError("an index can only have a single ellipsis ('...')")
+    else:
+        index = (*index, *missing)
+    sizes = iter(shape)
+    entries: list[Entry] = []
+    for item in index:
+        if item is None:
+            entries.append(None)
+            continue
+        size = next(sizes)
+        if isinstance(item, slice):
+            chosen = range(size)[item]
+            entries.append((chosen.start, chosen.step, len(chosen)))
+        else:
+            position = as_integer(item)
+            if not -size <= position < size:
+                raise IndexError(f"index {position} is out of bounds for an axis of size {size}")
+            entries.append(position % size)
+    return entries

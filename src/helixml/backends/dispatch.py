@@ -67,6 +67,9 @@ class KernelTable:
     def __iter__(self) -> Iterator[str]:
         return iter(self._kernels)
 
+    def __getitem__(self, name: str) -> Kernel:
+        return self._kernels[name]
+
     def __len__(self) -> int:
         return len(self._kernels)
 

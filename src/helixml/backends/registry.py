@@ -2,7 +2,8 @@
 
 Built-in backends are named in a table and imported on first use. Third parties register a
 zero-argument factory in the entry-point group ``helixml.backends``, under the device kind that they
-serve; entry points are read only when a kind is not built in.
+serve; entry points are read only when a kind is not built in. `register` does the same for one
+process. What a factory gives is checked against the protocol once, by name.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 from helixml import config
 from helixml.backends.protocol import ComputeBackend
 from helixml.device import Device
 from helixml.errors import BackendError, DeviceError
 
-__all__ = ["available", "default", "get", "register"]
+__all__ = ["available", "default", "get", "make", "missing", "register", "unregister"]
 
 # kind -> "module:factory"; a factory takes the device and raises DeviceError if it is not there.
 _BUILT_IN = {
@@ -45,11 +47,25 @@ _lock = threading.RLock()
 
 
 def register(kind: str, factory: Callable[[], ComputeBackend]) -> None:
-    """Serve devices of ``kind`` by the backend that ``factory`` makes."""
+    """Serve devices of ``kind`` by the backend that ``factory`` makes; it comes before all others.
+
+    Tensors keep the backend that they were made with.
+    """
     with _lock:
         _registered[kind] = factory
-        for name in [name for name in _backends if Device(name).kind == kind]:
-            del _backends[name]
+        _forget(kind)
+
+
+def unregister(kind: str) -> None:
+    """Undo `register`."""
+    with _lock:
+        _registered.pop(kind, None)
+        _forget(kind)
+
+
+def _forget(kind: str) -> None:
+    for name in [name for name in _backends if Device(name).kind == kind]:
+        del _backends[name]
 
 
 def get(device: str | Device) -> ComputeBackend:
@@ -58,6 +74,7 @@ def get(device: str | Device) -> ComputeBackend:
     Raises
     ------
     DeviceError : no backend serves it; the message says which there are, or what is missing.
+    BackendError : what serves it lacks a part of `ComputeBackend`.
     """
     name = device.name if isinstance(device, Device) else device
     found = _backends.get(name)
@@ -65,7 +82,10 @@ def get(device: str | Device) -> ComputeBackend:
         with _lock:
             found = _backends.get(name)
             if found is None:
-                found = _backends[name] = _make(Device(name))
+                found = make(Device(name))
+                if not isinstance(found, ComputeBackend):
+                    raise _incomplete(name, found)
+                _backends[name] = found
     return found
 
 
@@ -74,28 +94,44 @@ def default() -> ComputeBackend:
     return get(config.get().device)
 
 
-def _make(device: Device) -> ComputeBackend:
+def make(device: Device) -> Any:  # Any: a factory may give anything
+    """Return what the factory of ``device`` gives, unchecked and new; `get` is for everyone else."""
     factory = _registered.get(device.kind)
     if factory is not None:
         return factory()
     if device.kind in _BUILT_IN:
         module, function = _BUILT_IN[device.kind].split(":")
-        made: ComputeBackend = getattr(import_module(module), function)(device)
-        return made
+        return getattr(import_module(module), function)(device)
     for entry in entry_points(group=GROUP, name=device.kind):
-        made = entry.load()()
-        if not isinstance(made, ComputeBackend):
+        try:
+            factory = entry.load()
+        except (ImportError, AttributeError) as error:
             raise BackendError(
-                f"backend {device.kind!r}: {entry.value} did not return a ComputeBackend but "
-                f"{type(made).__name__}. Hint: python -m helixml.testing.contract lists what lacks."
-            )
-        return made
+                f"device {device.name!r}: the entry point {entry.value!r} does not load: {error}. "
+                f"Hint: reinstall the package that brings it."
+            ) from error
+        return factory()
     if device.kind in _UNAVAILABLE:
         raise DeviceError(f"device {device.name!r}: {_UNAVAILABLE[device.kind]}. Hint: use 'cpu'.")
     known = sorted({*_BUILT_IN, *_registered, *(e.name for e in entry_points(group=GROUP))})
     near = get_close_matches(device.kind, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
     raise DeviceError(f"device {device.name!r}: no backend serves it. Hint: {hint}")
+
+
+def missing(backend: Any) -> list[str]:
+    """Return the names of `ComputeBackend` that ``backend`` does not have."""
+    names = {*ComputeBackend.__annotations__, *vars(ComputeBackend)}
+    return sorted(n for n in names if not n.startswith("_") and not hasattr(backend, n))
+
+
+def _incomplete(name: str, found: Any) -> BackendError:
+    lacking = missing(found)
+    shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+    return BackendError(
+        f"device {name!r}: its factory gave {type(found).__name__}, which is no ComputeBackend: "
+        f"it lacks {shown}. Hint: python -m helixml.testing.contract {name} says what to do."
+    )
 
 
 def available() -> dict[str, str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from importlib import import_module
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import click
 
 import helixml
 from helixml.errors import ConfigError, DataError, DeviceError, HelixError, MissingDependencyError
 
-__all__ = ["FAILED", "MISSING", "USAGE", "Failure", "main", "shared_options", "stopped_by"]
+__all__ = ["main", "shared_options", "stopped_by"]
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -27,23 +27,6 @@ _COMMANDS: Final = {
     "generate": "let a trained model write",
     "info": "say what helixml found on this machine",
 }
-
-
-class Failure(click.ClickException):
-    """An error of the library on its way to stderr and the exit code."""
-
-    def __init__(self, error: HelixError) -> None:
-        super().__init__(str(error))
-        usage = isinstance(error, ConfigError | DataError)
-        missing = isinstance(error, DeviceError | MissingDependencyError)
-        self.exit_code = USAGE if usage else MISSING if missing else FAILED
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the error, and its hint on a line of its own."""
-        what, _, hint = self.message.partition(" Hint: ")
-        click.echo(f"error: {what}", file=file, err=True)
-        if hint:
-            click.echo(f"hint: {hint}", file=file, err=True)
 
 
 class _Commands(click.Group):
@@ -85,7 +68,11 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         except HelixError as error:
             if debug:
                 raise
-            raise Failure(error) from error
+            what, _, hint = str(error).partition(" Hint: ")
+            click.echo(f"error: {what}", err=True)
+            if hint:
+                click.echo(f"hint: {hint}", err=True)
+            raise SystemExit(_exit_code(error)) from error
 
     return wrapper
 
@@ -93,3 +80,12 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
 def stopped_by(signal: int) -> int:
     """Return the exit code that says that ``signal`` ended the command."""
     return 128 + signal
+
+
+def _exit_code(error: HelixError) -> int:
+    """Return the exit code of a command that failed with ``error``."""
+    if isinstance(error, ConfigError | DataError):
+        return USAGE
+    if isinstance(error, DeviceError | MissingDependencyError):
+        return MISSING
+    return FAILED

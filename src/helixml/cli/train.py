@@ -24,10 +24,16 @@ __all__ = ["command"]
 
 
 @click.command(name="train")
-@click.option("--text", multiple=True, metavar="FILE", help="Train on FILE; may be repeated.")
-@click.option("--preset", metavar="tiny|small|base", help="0.8, 1.8 or 7 million parameters.")
-@click.option("--config", metavar="FILE", help="Settings in TOML, such as [optim] lr = 3e-3.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="optim.lr=3e-3")
+@click.option(
+    "--text", multiple=True, metavar="FILE", help="Train on FILE, not on the plays; repeatable."
+)
+@click.option(
+    "--preset", metavar="tiny|small|base", help="0.8, 1.8 or 7 million parameters [small]."
+)
+@click.option("--config", metavar="FILE", help="Settings in TOML: [optim], lr = 1e-3.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Such as optim.lr=1e-3."
+)
 @click.option("--bytes", type=click.IntRange(1), metavar="N", help="Train on N bytes.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Train for N steps.")
 @click.option(
@@ -36,7 +42,9 @@ __all__ = ["command"]
     metavar="N",
     help="Time some steps, then train for as many as fit into N seconds.",
 )
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of weights, batches, sample.")
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", help="Of weights, batches and sample [0]."
+)
 @click.option("--out", metavar="DIR", help="The run folder [runs/PRESET-DATE-NUMBER].")
 @click.option("--resume", metavar="RUN", help="Go on with this run; it takes no other settings.")
 @shared_options

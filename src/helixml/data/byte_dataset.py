@@ -74,7 +74,7 @@ class ByteDataset:
         """Hash the whole text."""
         digest = hashlib.sha256()
         for part in self._parts:
-            digest.update(part)
+            digest.update(part.data)
         return digest.hexdigest()
 
     def read(self, start: int, stop: int) -> np.ndarray:

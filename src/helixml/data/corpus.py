@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 
 from helixml import config
-from helixml.errors import DataError
-from helixml.io.files import FileError, make_folder, write_bytes
+from helixml.errors import DataError, FileError
+from helixml.io.files import make_folder, write_bytes
 
 __all__ = ["PLAYS_BYTES", "PLAYS_SHA256", "PLAYS_TRAINING_BYTES", "open_plays", "open_text"]
 

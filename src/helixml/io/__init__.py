@@ -6,6 +6,6 @@ unpickles. Neither module knows what a model or a run is.
 """
 
 from helixml.io.arrays import load_arrays, save_arrays
-from helixml.io.files import FileError, read_json, write_bytes, write_json
+from helixml.io.files import read_json, write_bytes, write_json
 
-__all__ = ["FileError", "load_arrays", "read_json", "save_arrays", "write_bytes", "write_json"]
+__all__ = ["load_arrays", "read_json", "save_arrays", "write_bytes", "write_json"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from helixml.errors import FileError
 
-__all__ = ["FileError", "make_folder", "read_json", "remove_leftovers", "write_bytes", "write_json"]
+__all__ = ["make_folder", "read_json", "remove_leftovers", "write_bytes", "write_json"]
 
 _SUFFIX = ".helixml-tmp"
 

@@ -6,20 +6,22 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core.op import composite
-from helixml._core.samples import sample, values
+from helixml._core.samples import Failure, integers, sample, values
 from helixml._core.tensor import Tensor
-from helixml.errors import ValueRangeError
+from helixml.errors import DTypeError, IndexingError, ValueRangeError
 from helixml.ops import reduction
 from helixml.ops.elementwise import (
     equal,
     exp,
     log1p,
+    logical_or,
     maximum,
     minimum,
     negative,
     sigmoid,
     where,
 )
+from helixml.ops.movement import as_float
 
 
 def _elementwise():
@@ -28,7 +30,7 @@ def _elementwise():
     yield sample((0, 3))
 
 
-@composite(oracle=lambda x: np.maximum(x, 0.0))
+@composite(oracle=lambda x: np.maximum(x, 0))
 def relu(x: Tensor):
     """Return max(x, 0). The gradient at 0 is half of g.
 
@@ -71,6 +73,7 @@ def softplus(x: Tensor):
     Tensor, same shape, a float dtype.
     """
     # where(x >= 0) and not maximum: at x = 0 the two parts' slopes 1 and -1/2 add up to 1/2.
+    x = as_float(x)
     positive = where(x >= 0, x, 0)
     return positive + log1p(exp(where(x >= 0, negative(x), x)))
 
@@ -106,11 +109,11 @@ def clip(x: Tensor, low: float | None = None, high: float | None = None):
 clip.samples(lambda: (sample((3, 4), low=-1.0, high=0.5), sample((3,), low=0.3)))
 
 
-def _one_hot_oracle(x, size):
-    return np.eye(size)[x]
+def _one_hot_oracle(indices, size):
+    return np.eye(size)[indices]
 
 
-@composite
+@composite(oracle=_one_hot_oracle)
 def one_hot(indices: Tensor, size: int):
     """Return vectors of 0 with a single 1 at each index.
 
@@ -127,9 +130,26 @@ def one_hot(indices: Tensor, size: int):
 
     if size < 1:
         raise ValueRangeError(f"one_hot: size={size}, must be at least 1.")
+    if dtypes.kind(indices.dtype) not in "ui":
+        raise DTypeError(f"one_hot: indices must be integers, not {indices.dtype}.")
+    wrong = logical_or(indices < 0, indices >= size)
+    if reduction.any(wrong):
+        first = indices[wrong][0].item()
+        raise IndexingError(f"one_hot: index {first} is out of range for {size} classes.")
     line = arange(size, dtype=dtypes.int64, device=indices.device)
     spread = indices.astype(dtypes.int64).reshape(*indices.shape, 1)
     return equal(spread, line).astype(dtypes.default_float)
+
+
+one_hot.samples(lambda: (sample(integers(3, 2, high=4), size=4), sample(integers(high=3), size=3)))
+
+
+@one_hot.errors
+def _():
+    index = np.array([0, 3])
+    yield Failure(lambda: one_hot(index, 0), ValueRangeError, r"size=0, must be at least 1")
+    yield Failure(lambda: one_hot(index, 3), IndexingError, r"index 3 is out of range for 3 class")
+    yield Failure(lambda: one_hot(index * 0.5, 3), DTypeError, r"must be integers, not float64")
 
 
 def _log_softmax_oracle(x, axis=-1):

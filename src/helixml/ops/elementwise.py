@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from helixml import dtypes
 from helixml._core.op import primitive
-from helixml._core.samples import booleans, floats, integers, sample, values
+from helixml._core.samples import Failure, booleans, floats, integers, sample, values
+from helixml._core.tensor import as_tensor
+from helixml.errors import ShapeError, ValueRangeError
 
 Array = Any  # a raw array of the backend
 
@@ -24,8 +27,12 @@ def chain(g, d):
     has a clean gradient. Only there: setting every product with g = 0 to zero would destroy mixed
     second derivatives.
     """
-    hidden = logical_and(equal(g, 0), logical_not(isfinite(d)))
-    return g * where(hidden, 0, d)
+    from helixml.ops.reduction import any  # noqa: PLC0415  made of the ops of this file
+
+    infinite = logical_not(isfinite(d))
+    if not any(infinite):
+        return g * d
+    return g * where(logical_and(equal(g, 0), infinite), 0, d)
 
 
 def _pairs():
@@ -55,7 +62,7 @@ _everywhere = _domain(-2.0, 2.0)
 # Arithmetic
 
 
-@primitive(oracle=np.add)
+@primitive(direct=True, oracle=np.add)
 def add(B, x: Array, y: Array):
     """Add elementwise, x + y.
 
@@ -85,7 +92,7 @@ add.vjp("y")(lambda g: g)
 add.samples(_pairs)
 
 
-@primitive(oracle=np.subtract)
+@primitive(direct=True, oracle=np.subtract)
 def subtract(B, x: Array, y: Array):
     """Subtract elementwise, x - y. Gradient: g and -g.
 
@@ -105,7 +112,7 @@ subtract.vjp("y")(lambda g: -g)
 subtract.samples(_pairs)
 
 
-@primitive(oracle=np.multiply)
+@primitive(direct=True, oracle=np.multiply)
 def multiply(B, x: Array, y: Array):
     """Multiply elementwise, x y. Gradient: g y and g x.
 
@@ -125,7 +132,7 @@ multiply.vjp("y")(lambda g, x: g * x)
 multiply.samples(_pairs)
 
 
-@primitive(dtype="float", oracle=np.divide)
+@primitive(dtype="float", direct=True, oracle=np.divide)
 def divide(B, x: Array, y: Array):
     """Divide elementwise, x / y; integers divide to the default float.
 
@@ -144,7 +151,7 @@ def divide(B, x: Array, y: Array):
     return B.divide(x, y)
 
 
-divide.vjp("x")(lambda g, y: chain(g, 1 / y))
+divide.vjp("x")(lambda g, y: chain(g, 1 / as_tensor("divide", y, g)))
 divide.vjp("y")(lambda g, y, out: chain(g, -out / y))
 
 
@@ -158,7 +165,7 @@ def _():
     yield sample(values(1.0, 0.0, -1.0, 2.0), values(0.0, 1.0, np.inf, np.nan), value_only=True)
 
 
-@primitive(oracle=np.floor_divide)
+@primitive(direct=True, oracle=np.floor_divide)
 def floor_divide(B, x: Array, y: Array):
     """Divide and round toward minus infinity, floor(x / y). Gradient: 0.
 
@@ -183,7 +190,7 @@ def _():
     yield sample(integers(3, 4, low=-5, high=5), integers(4, low=1, high=4))
 
 
-@primitive(oracle=np.remainder)
+@primitive(direct=True, oracle=np.remainder)
 def remainder(B, x: Array, y: Array):
     """Return x - y floor(x / y), with the sign of y. Gradient: g and -g floor(x / y).
 
@@ -199,16 +206,17 @@ def remainder(B, x: Array, y: Array):
 
 
 remainder.vjp("x")(lambda g: g)
-remainder.vjp("y")(lambda g, x, y: -g * floor_divide(x, y))
+remainder.vjp("y")(lambda g, x, y: chain(-g, floor_divide(x, y)))
 
 
 @remainder.samples
 def _():
     yield sample(values(-1.7, 0.3, 1.1, 5.2), values(0.7, 0.5, -0.4, 2.0))
+    yield sample((3, 4), floats(3, 4, low=2.1, high=3.9))
     yield sample(integers(3, 4, low=-5, high=5), integers(4, low=1, high=4))
 
 
-@primitive(oracle=np.power)
+@primitive(direct=True, oracle=np.power)
 def pow(B, x: Array, y: Array):
     """Raise elementwise to a power, x^y.
 
@@ -227,6 +235,26 @@ def pow(B, x: Array, y: Array):
     return B.pow(x, y)
 
 
+@pow.diagnose
+def _(x, y):
+    kinds = [dtypes.kind(v.dtype) if hasattr(v, "dtype") else "i" for v in (x, y)]
+    negative_power = y < 0 if isinstance(y, int) else hasattr(y, "dtype") and (y.numpy() < 0).any()
+    if negative_power and set(kinds) <= {"u", "i"}:
+        return ValueRangeError(
+            f"pow: integers to a negative power are no integers: y is {y!r}. "
+            "Hint: x.astype('float32') ** y."
+        )
+    return None
+
+
+@pow.errors
+def _():
+    from helixml.ops.creation import arange  # noqa: PLC0415
+
+    yield Failure(lambda: arange(3) ** -1, ValueRangeError, r"to a negative power")
+    yield Failure(lambda: pow(arange(3), arange(2)), ShapeError, r"do not broadcast")
+
+
 @pow.vjp("x")
 def _(g, x, y):
     if not hasattr(y, "shape"):  # a Python scalar: the usual x ** 2
@@ -237,21 +265,24 @@ def _(g, x, y):
 
 @pow.vjp("y")
 def _(g, x, out):
+    x = as_tensor("pow", x, g)
     return chain(g, out * where(equal(x, 0), 0, log(where(equal(x, 0), 1, x))))
 
 
 @pow.samples
 def _():
-    yield sample(floats(3, 4, low=0.3), (3, 4))
-    yield sample(floats(3, 1, low=0.3), (4,))
+    yield sample(floats(3, 4, low=0.3), (3, 4), kinds="f")
+    yield sample(floats(3, 1, low=0.3), (4,), kinds="f")
+    yield sample(floats(3, 4, low=0.3, high=3.0), floats(4, low=0.3, high=3.0))
     yield sample((3, 4), 2)
     yield sample((3, 4), 3.0)
     yield sample(2.0, (3,))
+    yield sample(2, floats(3, low=0.3, high=3.0))
     yield sample(floats(3, low=0.5), -0.5)
     yield sample(values(0.0, 1.0, 2.0, np.inf), values(0.0, 0.0, -1.0, 0.5), value_only=True)
 
 
-@primitive(oracle=np.maximum)
+@primitive(direct=True, oracle=np.maximum)
 def maximum(B, x: Array, y: Array):
     """Return the larger of x and y; nan if one is nan. At a tie the gradient is halved.
 
@@ -266,7 +297,7 @@ def maximum(B, x: Array, y: Array):
     return B.maximum(x, y)
 
 
-@primitive(oracle=np.minimum)
+@primitive(direct=True, oracle=np.minimum)
 def minimum(B, x: Array, y: Array):
     """Return the smaller of x and y; nan if one is nan. At a tie the gradient is halved.
 
@@ -296,7 +327,7 @@ for _op in (maximum, minimum):
 # One operand
 
 
-@primitive(oracle=np.negative)
+@primitive(direct=True, oracle=np.negative)
 def negative(B, x: Array):
     """Negate elementwise, -x. Gradient: -g.
 
@@ -315,7 +346,7 @@ negative.vjp("x")(lambda g: -g)
 negative.samples(_everywhere)
 
 
-@primitive(oracle=np.abs)
+@primitive(direct=True, oracle=np.abs)
 def abs(B, x: Array):
     """Return the absolute value, |x|. Gradient: g sign(x), which is 0 at 0.
 
@@ -334,7 +365,7 @@ abs.vjp("x")(lambda g, x: g * sign(x))
 abs.samples(_everywhere)
 
 
-@primitive(oracle=np.sign)
+@primitive(direct=True, oracle=np.sign)
 def sign(B, x: Array):
     """Return -1, 0 or 1 with the sign of x; nan stays nan. Gradient: 0.
 
@@ -353,7 +384,7 @@ sign.vjp("x")(lambda g: g * 0)
 sign.samples(_everywhere)
 
 
-@primitive(dtype="float", oracle=np.sqrt)
+@primitive(dtype="float", direct=True, oracle=np.sqrt)
 def sqrt(B, x: Array):
     """Elementwise square root, y = x^(1/2).
 
@@ -387,7 +418,7 @@ def _():
     yield sample(values(0.0, -0.0, np.inf, np.nan, 1e-310), value_only=True)
 
 
-@primitive(oracle=np.square)
+@primitive(direct=True, oracle=np.square)
 def square(B, x: Array):
     """Square elementwise, x^2. Gradient: 2 g x.
 
@@ -406,7 +437,7 @@ square.vjp("x")(lambda g, x: g * (2 * x))
 square.samples(_everywhere)
 
 
-@primitive(dtype="float", oracle=np.exp)
+@primitive(dtype="float", direct=True, oracle=np.exp)
 def exp(B, x: Array):
     """Elementwise exponential, y = e^x. Gradient: g y.
 
@@ -421,7 +452,7 @@ def exp(B, x: Array):
     return B.exp(x)
 
 
-exp.vjp("x")(lambda g, out: g * out)
+exp.vjp("x")(lambda g, out: chain(g, out))  # e^x overflows
 
 
 @exp.samples
@@ -430,7 +461,7 @@ def _():
     yield sample(values(0.0, -np.inf, np.inf, np.nan, -800.0), value_only=True)
 
 
-@primitive(dtype="float", oracle=np.expm1)
+@primitive(dtype="float", direct=True, oracle=np.expm1)
 def expm1(B, x: Array):
     """Return y = e^x - 1, precise near 0. Gradient: g (y + 1).
 
@@ -445,11 +476,11 @@ def expm1(B, x: Array):
     return B.expm1(x)
 
 
-expm1.vjp("x")(lambda g, out: g * (out + 1))
+expm1.vjp("x")(lambda g, out: chain(g, out + 1))
 expm1.samples(_everywhere)
 
 
-@primitive(dtype="float", oracle=np.log)
+@primitive(dtype="float", direct=True, oracle=np.log)
 def log(B, x: Array):
     """Elementwise natural logarithm. Gradient: g / x.
 
@@ -473,7 +504,7 @@ def _():
     yield sample(values(0.0, -1.0, np.inf, np.nan), value_only=True)
 
 
-@primitive(dtype="float", oracle=np.log1p)
+@primitive(dtype="float", direct=True, oracle=np.log1p)
 def log1p(B, x: Array):
     """Return log(1 + x), precise near 0. Gradient: g / (1 + x).
 
@@ -492,7 +523,7 @@ log1p.vjp("x")(lambda g, x: chain(g, 1 / (1 + x)))
 log1p.samples(_domain(-0.8, 3.0))
 
 
-@primitive(dtype="float", oracle=np.sin)
+@primitive(dtype="float", direct=True, oracle=np.sin)
 def sin(B, x: Array):
     """Elementwise sine of radians. Gradient: g cos(x).
 
@@ -511,7 +542,7 @@ sin.vjp("x")(lambda g, x: g * cos(x))
 sin.samples(_everywhere)
 
 
-@primitive(dtype="float", oracle=np.cos)
+@primitive(dtype="float", direct=True, oracle=np.cos)
 def cos(B, x: Array):
     """Elementwise cosine of radians. Gradient: -g sin(x).
 
@@ -530,7 +561,7 @@ cos.vjp("x")(lambda g, x: -g * sin(x))
 cos.samples(_everywhere)
 
 
-@primitive(dtype="float", oracle=np.tanh)
+@primitive(dtype="float", direct=True, oracle=np.tanh)
 def tanh(B, x: Array):
     """Elementwise hyperbolic tangent, y. Gradient: g (1 - y^2).
 
@@ -553,7 +584,7 @@ def _sigmoid_oracle(x):
     return np.exp(-np.logaddexp(0.0, -x))
 
 
-@primitive(dtype="float", oracle=_sigmoid_oracle)
+@primitive(dtype="float", direct=True, oracle=_sigmoid_oracle)
 def sigmoid(B, x: Array):
     """Return y = 1 / (1 + e^(-x)), without overflow. Gradient: g y (1 - y).
 
@@ -595,7 +626,7 @@ def _step_op(name, summary, oracle):
     -------
     Tensor, same shape and dtype.
     """
-    op = primitive(forward, oracle=oracle)
+    op = primitive(forward, direct=True, oracle=oracle)
     op.vjp("x")(lambda g: g * 0)
     op.samples(_everywhere)
     return op
@@ -603,7 +634,11 @@ def _step_op(name, summary, oracle):
 
 floor = _step_op("floor", "Round toward minus infinity.", np.floor)
 ceil = _step_op("ceil", "Round toward plus infinity.", np.ceil)
-round = _step_op("round", "Round to the nearest integer, ties to even.", np.round)
+def _round_oracle(x):
+    return x if x.dtype.kind in "biu" else np.rint(x)
+
+
+round = _step_op("round", "Round to the nearest integer, ties to even.", _round_oracle)
 
 
 # Choosing
@@ -659,7 +694,7 @@ def _comparison(name, symbol, oracle):
     -------
     Tensor of the broadcast shape, bool.
     """
-    op = primitive(forward, oracle=oracle)
+    op = primitive(forward, direct=True, oracle=oracle)
     op.samples(lambda: (sample(values(1.0, 2.0, np.nan), values(1.0, 1.5, 1.0)), *_pairs()))
     return op
 
@@ -688,7 +723,7 @@ def _predicate(name, what, oracle):
     -------
     Tensor, same shape, bool.
     """
-    op = primitive(forward, oracle=oracle)
+    op = primitive(forward, direct=True, oracle=oracle)
     op.samples(lambda: (sample(values(0.0, 1.0, np.nan, np.inf, -np.inf)), *_everywhere()))
     return op
 
@@ -715,7 +750,7 @@ def _logical(name, what, oracle, bits):
     -------
     Tensor of the broadcast shape.
     """
-    op = primitive(forward, oracle=oracle)
+    op = primitive(forward, direct=True, oracle=oracle)
 
     def samples():
         yield sample(booleans(3, 4), booleans(4))
@@ -734,7 +769,7 @@ bitwise_or = _logical("bitwise_or", "or of bits", np.bitwise_or, True)
 bitwise_xor = _logical("bitwise_xor", "exclusive or of bits", np.bitwise_xor, True)
 
 
-@primitive(oracle=np.logical_not)
+@primitive(direct=True, oracle=np.logical_not)
 def logical_not(B, x: Array):
     """Negate truth elementwise.
 
@@ -752,7 +787,7 @@ def logical_not(B, x: Array):
 logical_not.samples(lambda: (sample(booleans(3, 4)),))
 
 
-@primitive(oracle=np.invert)
+@primitive(direct=True, oracle=np.invert)
 def bitwise_invert(B, x: Array):
     """Invert every bit; for bool, negate.
 

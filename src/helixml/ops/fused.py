@@ -19,7 +19,7 @@ from helixml.ops import reduction
 from helixml.ops.compose import log_softmax, silu, softplus
 from helixml.ops.elementwise import divide, equal, exp, sqrt, square, where
 from helixml.ops.indexing import take_along_axis
-from helixml.ops.movement import broadcast_to, concat, expand_dims, reshape
+from helixml.ops.movement import as_float, broadcast_to, concat, expand_dims, reshape
 from helixml.ops.scan import linear_scan
 
 # Normalisation
@@ -60,8 +60,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, residual: Tensor | No
     return y if residual is None else (y, total)
 
 
+rms_norm.options["kinds"] = "f"
+
+
 @rms_norm.check
 def _(x, weight, residual, eps):
+    _need_floats("rms_norm", x=x, weight=weight, residual=residual)
     if x.ndim == 0 or weight.shape != x.shape[-1:]:
         raise ShapeError(
             f"rms_norm: x is {x.shape}, weight is {weight.shape}; it must be {x.shape[-1:]}."
@@ -87,6 +91,14 @@ def _():
     yield Failure(lambda: rms_norm(x, _zeros(3), residual=_zeros(3, 3)), ShapeError, r"residual is")
 
 
+def _need_floats(op, **tensors):
+    for name, tensor in tensors.items():
+        if tensor is not None and not dtypes.is_floating(tensor.dtype):
+            raise DTypeError(
+                f"{op}: {name} must be a float, not {tensor.dtype}. Hint: astype('float32')."
+            )
+
+
 def _zeros(*shape):
     from helixml.ops.creation import zeros  # noqa: PLC0415
 
@@ -110,6 +122,7 @@ def softmax(x: Tensor, axis: int = -1):
     -------
     Tensor, same shape, a float dtype; sums to 1 along ``axis``.
     """
+    x = as_float(x)
     top = reduction.max(x, axis=axis, keepdims=True).detach()
     e = exp(x - top)
     return divide(e, reduction.sum(e, axis=axis, keepdims=True))
@@ -211,6 +224,9 @@ def _at_least_one(count):
     return where(equal(count, 0), 1, count)
 
 
+cross_entropy.options["kinds"] = "f"
+
+
 @cross_entropy.check
 def _(logits, target, ignore_index, label_smoothing, reduction):
     if logits.ndim == 0 or logits.shape[:-1] != target.shape:
@@ -223,8 +239,7 @@ def _(logits, target, ignore_index, label_smoothing, reduction):
             f"cross_entropy: targets must be integers, not {target.dtype}. "
             "Hint: class indices, not one-hot rows."
         )
-    if not dtypes.is_floating(logits.dtype):
-        raise DTypeError(f"cross_entropy: logits must be floats, not {logits.dtype}.")
+    _need_floats("cross_entropy", logits=logits)
     if reduction not in ("mean", "sum", "none"):
         raise ValueRangeError(
             f"cross_entropy: reduction={reduction!r}. Hint: 'mean', 'sum' or 'none'."
@@ -332,8 +347,12 @@ def causal_conv1d(
     return silu(y) if activation == "silu" else y
 
 
+causal_conv1d.options["kinds"] = "f"
+
+
 @causal_conv1d.check
 def _(x, weight, bias, initial_state, activation):
+    _need_floats("causal_conv1d", x=x, weight=weight, bias=bias, initial_state=initial_state)
     if x.ndim != 3 or weight.ndim != 2 or weight.shape[0] != x.shape[1] or weight.shape[1] == 0:
         raise ShapeError(
             f"causal_conv1d: x is {x.shape}, weight is {weight.shape}; they must be (b, d, l) and "
@@ -482,8 +501,15 @@ def selective_scan(
     return y, broadcast_to(expand_dims(A * 0, 0), (u.shape[0], *A.shape))
 
 
+selective_scan.options["kinds"] = "f"
+
+
 @selective_scan.check
 def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):  # noqa: N803
+    _need_floats(
+        "selective_scan", u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias,
+        initial_state=initial_state,
+    )
     if u.ndim != 3 or A.ndim != 2 or A.shape[0] != u.shape[1]:
         raise ShapeError(
             f"selective_scan: u is {u.shape}, A is {A.shape}; they must be (b, d, l) and (d, n)."

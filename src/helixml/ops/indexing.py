@@ -13,7 +13,7 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, integers, sample
+from helixml._core.samples import Failure, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError
 from helixml.ops.movement import broadcast_to, reshape
@@ -51,6 +51,16 @@ def part(B, x: Array, index: tuple[Any, ...]):
 
 
 part.vjp("x")(lambda g, x_shape, index: place(g, x_shape, index))
+
+
+@part.errors
+def _():
+    x = _zeros(3, 4)
+    yield Failure(lambda: x[3], IndexingError, r"shape \(3, 4\) does not take \[3\]: index 3 is out")
+    yield Failure(lambda: x[0, 0, 0], IndexingError, r"too many indices")
+    yield Failure(lambda: x["a"], IndexingError, r"'a' cannot index")
+    yield Failure(lambda: x[_zeros(3)], IndexingError, r"a tensor of float32 cannot index")
+    yield Failure(lambda: x[[0, 5]], IndexingError, r"index 5 is out of bounds")
 
 
 @part.samples
@@ -216,6 +226,17 @@ def _():
     yield sample((0, 4), integers(0, high=3), axis=0, size=3)
 
 
+@scatter_add.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(
+        lambda: scatter_add(x, np.array([0, 2]), axis=0, size=2), IndexingError, r"index 2 is out"
+    )
+    yield Failure(
+        lambda: scatter_add(x, np.array([0]), axis=0, size=2), ShapeError, r"has not the shape"
+    )
+
+
 @primitive(promotes=("x",), oracle=np.take_along_axis)
 def take_along_axis(B, x: Array, indices: Array, axis: int = -1):
     """Fetch one entry along an axis for each position, as ``x[i, indices[i, j]]`` does for axis 1.
@@ -262,6 +283,17 @@ take_along_axis.vjp("x")(
 def _():
     yield sample((3, 4), integers(3, 2, high=4), axis=1)
     yield sample((3, 4), integers(1, 4, high=3), axis=0)
+
+
+@take_along_axis.errors
+def _():
+    x = _zeros(3, 4)
+    yield Failure(
+        lambda: take_along_axis(x, np.array([0])), ShapeError, r"they must agree beyond axis 1"
+    )
+    yield Failure(
+        lambda: take_along_axis(x, np.full((3, 1), 4)), IndexingError, r"index 4 is out of range"
+    )
 
 
 def _scatter_along_oracle(x, indices, axis, size):
@@ -332,6 +364,11 @@ argsort.prepare(
         "descending": bool(descending),
     }
 )
+
+
+@argsort.errors
+def _():
+    yield Failure(lambda: argsort(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range")
 
 
 @argsort.samples
@@ -416,7 +453,13 @@ def _keep_last(found):
     return unique, flat.size - 1 - from_the_end
 
 
-@composite
+def _replaced_oracle(x, value, index):
+    result = x.copy()
+    result[index] = value
+    return result
+
+
+@composite(oracle=_replaced_oracle)
 def replaced(x: Tensor, index: Any, value: Tensor):
     """Return ``x`` with ``value`` in place of ``x[index]``; differentiable in both.
 
@@ -450,6 +493,23 @@ def replaced(x: Tensor, index: Any, value: Tensor):
     written = scatter_add(chosen, spots, axis=0, size=x.size)
     flat = where(as_tensor("setitem", mask, x), written, reshape(x, (-1,)))
     return reshape(flat, x.shape)
+
+
+@replaced.samples
+def _():
+    yield sample((3, 4), value=floats(4), index=1)
+    yield sample((3, 4), value=floats(3, 2), index=(slice(None), [1, 3]))
+    yield sample((3, 4), value=floats(), index=(slice(None, None, -2), slice(1, 3)))
+    yield sample((3, 4), value=floats(4, 4), index=([0, 2, 0, 1],))
+    yield sample((0, 4), value=floats(1, 4), index=slice(None))
+
+
+@replaced.errors
+def _():
+    x = _zeros(3, 4)
+    yield Failure(lambda: replaced(x, 3, 1.0), IndexingError, r"shape \(3, 4\) does not take \[3\]")
+    yield Failure(lambda: replaced(x, 0, _zeros(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
+    yield Failure(lambda: replaced(x, 0.5, 1.0), IndexingError, r"0\.5 cannot index")
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:

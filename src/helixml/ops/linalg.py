@@ -48,8 +48,10 @@ def matmul(B, x: Array, y: Array):
 
 @matmul.prepare
 def _(x, y):
-    if x.ndim == 0 or y.ndim == 0:
-        raise ShapeError(f"matmul: a scalar operand: x is {x.shape}, y is {y.shape}. Hint: x * y.")
+    ranks = [getattr(operand, "ndim", 0) for operand in (x, y)]  # Python scalars have none
+    if 0 in ranks:
+        which = "x" if ranks[0] == 0 else "y"
+        raise ShapeError(f"matmul: a scalar operand: {which} has no axes. Hint: x * y.")
     inner = y.shape[-2] if y.ndim > 1 else y.shape[0]
     if x.shape[-1] != inner:
         hint = ""

@@ -211,6 +211,13 @@ def _():
     yield sample((0, 3), shape=(3,))
 
 
+@sum_to.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(lambda: sum_to(x, (2,)), ShapeError, r"sum_to: .*do not broadcast")
+    yield Failure(lambda: sum_to(x, (4, 2, 3)), ShapeError, r"\(4, 2, 3\) does not broadcast")
+
+
 def _axis_attribute(name):
     return lambda x, axis: {"axis": shapes.normalize_axes(name, axis, x.ndim)}
 
@@ -244,6 +251,11 @@ def _():
     yield sample((3, 4), axis=1)
     yield sample((3, 4), axis=None)
     yield sample((2, 0), axis=0)
+
+
+@flip.errors
+def _():
+    yield Failure(lambda: flip(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range")
 
 
 @primitive(oracle=np.roll)
@@ -287,6 +299,13 @@ def _():
     yield sample((3, 4), shift=1, axis=1)
     yield sample((3, 4), shift=(1, -2), axis=(0, 1))
     yield sample((2, 3), shift=2, axis=None)
+
+
+@roll.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(lambda: roll(x, 1, axis=2), ShapeError, r"axis 2 is out of range")
+    yield Failure(lambda: roll(x, (1, 2), axis=0), ShapeError, r"2 shifts do not match axis=\(0,\)")
 
 
 def _triangle(name, what, oracle):
@@ -356,7 +375,20 @@ def _():
     yield sample(integers(3), dtype="float32")
 
 
+def as_float(x: Tensor) -> Tensor:
+    """Return ``x`` itself if it is a float, and integers and booleans in the default float."""
+    if x.dtype in dtypes.DIFFERENTIABLE:
+        return x
+    result: Tensor = astype(x, dtypes.default_float)
+    return result
+
+
 astype.oracle = lambda x, dtype: x.astype(dtypes.parse(dtype))
+
+
+@astype.errors
+def _():
+    yield Failure(lambda: astype(_zeros(2), "float31"), DTypeError, r"'float31' is not a dtype")
 
 
 @primitive(oracle=np.copy)
@@ -474,6 +506,11 @@ def expand_dims(x: Tensor, axis: Axis = 0):
     return reshape(x, tuple(1 if a in axes else next(sizes) for a in range(x.ndim + count)))
 
 
+@expand_dims.errors
+def _():
+    yield Failure(lambda: expand_dims(_zeros(2), 2), ShapeError, r"axis 2 is out of range")
+
+
 expand_dims.samples(lambda: (sample((3, 4), axis=1), sample((3,), axis=(0, -1))))
 
 
@@ -552,7 +589,11 @@ def _():
     yield Failure(lambda: stack([_zeros(2), _zeros(3)]), ShapeError, r"tensor 1 has shape \(3,\)")
 
 
-@composite
+def _split_oracle(x, sizes, axis=0):
+    return np.split(x, np.cumsum(sizes)[:-1], axis=axis)
+
+
+@composite(oracle=_split_oracle)
 def split(x: Tensor, sizes: Sequence[int], axis: int = 0):
     """Cut a tensor along an axis into pieces of the given sizes.
 
@@ -584,6 +625,16 @@ def split(x: Tensor, sizes: Sequence[int], axis: int = 0):
     return pieces
 
 
+split.samples(lambda: (sample((2, 5), sizes=(2, 0, 3), axis=1), sample((3,), sizes=(3,))))
+
+
+@split.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(lambda: split(x, (1, 1), axis=1), ShapeError, r"\(1, 1\) do not add up to axis 1")
+    yield Failure(lambda: split(x, (3, -1), axis=0), ShapeError, r"sizes cannot be negative")
+
+
 def _mt_oracle(x):
     return np.swapaxes(x, -1, -2)
 
@@ -603,6 +654,11 @@ def matrix_transpose(x: Tensor):
     if x.ndim < 2:
         raise ShapeError(f"matrix_transpose: needs at least two axes, the shape is {x.shape}.")
     return permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+@matrix_transpose.errors
+def _():
+    yield Failure(lambda: matrix_transpose(_zeros(3)), ShapeError, r"needs at least two axes")
 
 
 matrix_transpose.samples(lambda: (sample((3, 4)), sample((2, 3, 4))))
@@ -628,7 +684,7 @@ def _move(B, x: Array, source: str, device: str):
     """Copy to another device; the gradient is copied back. See `Tensor.to`."""
 
 
-transfer = Transfer(_move, "transfer", None, False, None)
+transfer = Transfer(_move, "transfer", None, False, None, False)
 transfer.vjp("x")(lambda g, source: to_device(g, source))
 
 

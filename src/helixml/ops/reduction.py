@@ -15,7 +15,7 @@ from helixml._core.samples import Failure, booleans, floats, integers, sample, v
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import equal, isfinite, log, multiply, sqrt, square, where
-from helixml.ops.movement import broadcast_to, flip, reshape
+from helixml.ops.movement import as_float, broadcast_to, flip, reshape
 from helixml.shapes import Axis
 
 Array = Any
@@ -54,6 +54,10 @@ def _bad_axes(op):
         yield Failure(lambda: op(x, axis=2), ShapeError, r"axis 2 is out of range for 2 dim")
         yield Failure(lambda: op(x, axis=(0, 0)), ShapeError, r"repeat an axis")
         yield Failure(lambda: op(x, axis="x"), DTypeError, r"an axis is an integer, not 'x'")
+
+        if op.name in ("max", "min", "mean"):
+            empty = Tensor_of((2, 0))
+            yield Failure(lambda: op(empty, axis=1), ShapeError, r"no value over an empty axis")
 
     return errors
 
@@ -275,8 +279,19 @@ def _position(name, summary, oracle):
     return op
 
 
+def _bad_position(op):
+    def errors():
+        x = Tensor_of((2, 0))
+        yield Failure(lambda: op(x), ShapeError, r"has no position in an empty axis")
+        yield Failure(lambda: op(x, axis=2), ShapeError, r"axis 2 is out of range")
+
+    return errors
+
+
 argmax = _position("argmax", "Return where the largest value is.", np.argmax)
 argmin = _position("argmin", "Return where the smallest value is.", np.argmin)
+for _op in (argmax, argmin):
+    _op.errors(_bad_position(_op))
 
 
 def _cumsum_oracle(x, axis=-1):
@@ -318,6 +333,12 @@ def _():
     yield sample((0, 4), axis=0)
 
 
+@cumulative_sum.errors
+def _():
+    yield Failure(lambda: cumulative_sum(Tensor_of((2,)), 1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: cumulative_sum(Tensor_of(())), ShapeError, r"a scalar has no axes")
+
+
 # Compositions
 
 
@@ -346,7 +367,7 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False):
     count = _count(x, axes)
     if count == 0:
         raise ShapeError(f"mean: has no value over an empty axis of shape {x.shape}.")
-    return multiply(sum(x.astype(dtypes.as_float(x.dtype)), axis=axes, keepdims=keepdims), 1 / count)
+    return multiply(sum(as_float(x), axis=axes, keepdims=keepdims), 1 / count)
 
 
 mean.samples(_over_axes)
@@ -415,6 +436,13 @@ def _():
 std.samples(var.make_samples)
 
 
+@var.errors
+def _():
+    x = Tensor_of((1, 3))
+    yield Failure(lambda: var(x, axis=0, correction=1), ValueRangeError, r"needs more than 1 value")
+    yield Failure(lambda: std(Tensor_of((0,))), ValueRangeError, r"needs more than 0")
+
+
 def _logsumexp_oracle(x, axis=None, keepdims=False):
     return np.logaddexp.reduce(x, axis=axis, keepdims=keepdims)
 
@@ -434,6 +462,7 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False):
     Tensor, a float dtype.
     """
     axes = shapes.normalize_axes("logsumexp", axis, x.ndim)
+    x = as_float(x)
     top = max(x, axis=axes, keepdims=True).detach()
     top = where(isfinite(top), top, 0)
     from helixml.ops.elementwise import exp  # noqa: PLC0415

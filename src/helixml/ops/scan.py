@@ -10,7 +10,7 @@ from helixml import shapes
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
-from helixml.errors import ShapeError
+from helixml.errors import DTypeError, ShapeError
 from helixml.ops.movement import broadcast_to, concat, expand_dims, permute_dims
 
 Array = Any
@@ -18,8 +18,8 @@ Array = Any
 
 def _scan_oracle(a, b, initial, reverse=False):
     a, b = np.broadcast_arrays(a, b)
-    h = np.zeros(b.shape[:-1]) if initial is None else initial
-    result = np.zeros(b.shape)
+    h = np.zeros(b.shape[:-1], b.dtype) if initial is None else initial
+    result = np.zeros(b.shape, np.result_type(a, b, h))
     order = range(b.shape[-1])
     for t in reversed(order) if reverse else order:
         h = a[..., t] * h + b[..., t]
@@ -47,6 +47,14 @@ def scan(B, a: Array, b: Array, initial: Array | None, reverse: bool = False):
     b, a and the initial state are s_t, s_t h_(t-1) and a_0 s_0.
     """
     return B.linear_scan(a, b, initial, reverse=reverse)
+
+
+@scan.diagnose
+def _(a, b, initial, reverse):
+    if a.shape != b.shape or (initial is not None and initial.shape != b.shape[:-1]):
+        past = "" if initial is None else f", initial is {initial.shape}"
+        return ShapeError(f"scan: a is {a.shape}, b is {b.shape}{past}. Hint: use linear_scan.")
+    return DTypeError(f"scan: does not take {b.dtype} on device {str(b.device)!r}.")
 
 
 @scan.vjp("a", "b", "initial")

@@ -5,10 +5,13 @@ Each definition ends in ``assign_``; a kernel may do the same in one pass over m
 
 from __future__ import annotations
 
+import numpy as np
+
 from helixml._core.op import fused
-from helixml._core.samples import sample
+from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
-from helixml.errors import ShapeError
+from helixml.errors import InplaceError, ShapeError
+from helixml.ops.creation import zeros
 from helixml.ops.elementwise import sqrt, square
 
 
@@ -19,7 +22,15 @@ def _same_shapes(op, *tensors):
             raise ShapeError(f"{op}: param is {first.shape}, another operand is {tensor.shape}.")
 
 
-@fused(writes=("param", "m", "v"))
+def _adamw_oracle(param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step):
+    m = m + (1 - beta1) * (grad - m)
+    v = v + (1 - beta2) * (grad**2 - v)
+    rate = lr * np.sqrt(1 - beta2**step) / (1 - beta1**step)
+    small = eps * np.sqrt(1 - beta2**step)
+    return param - lr * weight_decay * param - rate * m / (np.sqrt(v) + small), m, v
+
+
+@fused(writes=("param", "m", "v"), oracle=_adamw_oracle)
 def adamw_(
     param: Tensor,
     grad: Tensor,
@@ -58,14 +69,30 @@ adamw_.check(lambda param, grad, m, v, **_: _same_shapes("adamw_", param, grad, 
 adamw_.samples(
     lambda: (
         sample(
-            (3, 4), (3, 4), (3, 4), (3, 4), value_only=True,
-            lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, step=3,
+            (3, 4), (3, 4), (3, 4), floats(3, 4, low=0.1), kinds="f", value_only=True,
+            lr=0.1, beta1=0.9, beta2=0.99, eps=1e-3, weight_decay=0.1, step=3,
+        ),
+        sample(
+            (), (), (), floats(low=0.1), kinds="f", value_only=True,
+            lr=0.1, beta1=0.0, beta2=0.9, eps=1e-3, weight_decay=0.0, step=1,
+        ),
+        sample(
+            (0, 3), (0, 3), (0, 3), (0, 3), kinds="f", value_only=True,
+            lr=0.1, beta1=0.9, beta2=0.9, eps=1e-3, weight_decay=0.0, step=1,
         ),
     )
 )
 
 
-@fused(writes=("param", "velocity"))
+def _sgd_oracle(param, grad, velocity, lr, momentum, nesterov, weight_decay):
+    g = grad + weight_decay * param
+    if velocity is None:
+        return param - lr * g
+    u = momentum * velocity + g
+    return param - lr * (g + momentum * u if nesterov else u), u
+
+
+@fused(writes=("param", "velocity"), oracle=_sgd_oracle)
 def sgd_(
     param: Tensor,
     grad: Tensor,
@@ -101,9 +128,28 @@ def sgd_(
 sgd_.check(lambda param, grad, velocity, **_: _same_shapes("sgd_", param, grad, velocity))
 sgd_.samples(
     lambda: (
-        sample((3, 4), (3, 4), (3, 4), value_only=True, lr=0.1, momentum=0.9, nesterov=True,
-               weight_decay=0.1),
-        sample((3,), (3,), None, value_only=True, lr=0.1, momentum=0.0, nesterov=False,
-               weight_decay=0.0),
+        sample((3, 4), (3, 4), (3, 4), kinds="f", value_only=True, lr=0.1, momentum=0.9,
+               nesterov=True, weight_decay=0.1),
+        sample((2, 3), (2, 3), (2, 3), kinds="f", value_only=True, lr=0.1, momentum=0.5,
+               nesterov=False, weight_decay=0.0),
+        sample((3,), (3,), None, kinds="f", value_only=True, lr=0.1, momentum=0.0,
+               nesterov=False, weight_decay=0.1),
     )
 )
+
+
+@adamw_.errors
+def _():
+    x, y = zeros((2,)), zeros((3,))
+    options = {"lr": 1.0, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8, "weight_decay": 0.0, "step": 1}
+    yield Failure(lambda: adamw_(x, y, x, x, **options), ShapeError, r"param is \(2,\), another")
+    w = zeros((2,))
+    w.requires_grad = True
+    yield Failure(lambda: adamw_(w, x, x, x, **options), InplaceError, r"requires a gradient")
+
+
+@sgd_.errors
+def _():
+    x, y = zeros((2,)), zeros((3,))
+    options = {"lr": 1.0, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    yield Failure(lambda: sgd_(x, y, None, **options), ShapeError, r"param is \(2,\), another")

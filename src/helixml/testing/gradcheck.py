@@ -38,14 +38,21 @@ def pullback(function: Function, count: int) -> Function:
         again = any(t.requires_grad for t in tensors)
         with enable_grad():
             xs = [t if t.requires_grad else _leaf(t) for t in tensors[:count]]
-            ys = [y for y in function(*xs) if y.requires_grad]
-            if not ys:
-                return [x * 0 for x in xs]
-            cotangents = list(tensors[count:])
-            found = gradients(ys, xs, create_graph=again, cotangents=cotangents[: len(ys)])
-        return list(found)
+            ys = [y for y in function(*xs) if y.dtype in dtypes.DIFFERENTIABLE]
+        pairs = zip(ys, tensors[count:], strict=True)
+        return _vjp([(y, c) for y, c in pairs if y.requires_grad], xs, again)
 
     return pulled
+
+
+def _vjp(
+    pairs: Sequence[tuple[Tensor, Tensor]], xs: Sequence[Tensor], create_graph: bool
+) -> list[Tensor]:
+    """Return the gradients at ``xs`` of outputs with their cotangents; zeros if there are none."""
+    if not pairs:
+        return [x.detach() * 0 for x in xs]
+    ys, cotangents = zip(*pairs, strict=True)
+    return list(gradients(ys, xs, create_graph, cotangents=cotangents))
 
 
 def _leaf(t: Tensor) -> Tensor:
@@ -66,17 +73,20 @@ def check_vjp(function: Function, arrays: Sequence[Array], device: Any = None, s
     rng = np.random.default_rng(seed)
     points = [tensor(x, device=device, requires_grad=True) for x in arrays]
     ys = list(function(*points))
-    live = [i for i, y in enumerate(ys) if y.requires_grad]
-    if not live:
+    weights = {
+        i: rng.normal(size=y.shape) for i, y in enumerate(ys) if y.dtype in dtypes.DIFFERENTIABLE
+    }
+    if not weights:
+        if any(y.requires_grad for y in ys):
+            raise AssertionError("a result without a gradient requires one")
         return
-    weights = {i: rng.normal(size=ys[i].shape) for i in live}
-    cotangents = [tensor(weights[i], device=device) for i in live]
-    found = gradients([ys[i] for i in live], points, cotangents=cotangents)
+    pairs = [(ys[i], tensor(w, device=device)) for i, w in weights.items() if ys[i].requires_grad]
+    found = _vjp(pairs, points, create_graph=False)
 
     def value(moved: Sequence[Array]) -> tuple[float, float]:
         with no_grad():
             results = function(*[tensor(x, device=device) for x in moved])
-        terms = [weights[i] * results[i].numpy() for i in live]
+        terms = [w * results[i].numpy() for i, w in weights.items()]
         return sum(float(t.sum()) for t in terms), sum(float(np.abs(t).sum()) for t in terms)
 
     for number, (x, gradient) in enumerate(zip(arrays, found, strict=True)):
@@ -148,7 +158,9 @@ def check_order(
         with no_grad():
             ys = function(*[tensor(x, device=device) for x in arrays])
         rng = np.random.default_rng(seed + 1)
-        cotangents = [rng.normal(size=y.shape) for y in ys if dtypes.is_differentiable(y.dtype)]
+        cotangents = [rng.normal(size=y.shape) for y in ys if y.dtype in dtypes.DIFFERENTIABLE]
+        if not cotangents:
+            return
         again = [*arrays, *cotangents]
         try:
             check_order(pullback(function, len(arrays)), again, orders - 1, device, seed + 2)

@@ -50,7 +50,7 @@ def _fill(item: Any, dtype: DType, rng: np.random.Generator) -> Any:
     if not isinstance(item, Input):
         return item
     if item.kind == "bool":
-        return rng.random(item.shape) < 0.5
+        return np.asarray(rng.random(item.shape) < 0.5)
     target = dtype
     if item.kind == "int" and dtypes.kind(dtype) not in "iu":
         target = dtypes.int64
@@ -91,7 +91,7 @@ def _integers(item: Input, dtype: DType, rng: np.random.Generator) -> Array:
     high = min(int(np.ceil(item.high)) - 1, most)
     if high < low:
         raise _NoSuchValuesError
-    return rng.integers(low, high, item.shape, endpoint=True).astype(dtype)
+    return np.asarray(rng.integers(low, high, item.shape, endpoint=True)).astype(dtype)
 
 
 def _range(dtype: DType) -> tuple[int, int]:
@@ -111,14 +111,14 @@ def replace_arrays(value: Any, function: Callable[[Array], Any]) -> Any:
 def _strided(x: Array) -> Array:
     """Return ``x`` as every second element of a larger array, along each axis."""
     spaced = np.full(tuple(2 * n + 1 for n in x.shape), 77).astype(x.dtype)
-    view = spaced[tuple(slice(1, 2 * n + 1, 2) for n in x.shape)]
+    view = spaced[(..., *(slice(1, 2 * n + 1, 2) for n in x.shape))]
     view[...] = x
     return view
 
 
 def _reversed(x: Array) -> Array:
     """Return ``x`` with negative strides along each axis."""
-    backward = (slice(None, None, -1),) * x.ndim
+    backward = (..., *(slice(None, None, -1),) * x.ndim)
     return x[backward].copy()[backward]
 
 

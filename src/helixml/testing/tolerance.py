@@ -36,7 +36,7 @@ def tolerance(dtype: DType, length: int = 1, condition: float = 1.0) -> float:
     length : number of terms that were added up; their roundings grow like its square root.
     condition : by how much relative errors of the inputs are magnified.
     """
-    if not dtypes.is_differentiable(dtype):
+    if dtype not in dtypes.DIFFERENTIABLE:
         return 0.0
     eps = float(ml_dtypes.finfo(dtype).eps)
     return _ROUNDINGS * eps * (math.sqrt(max(length, 1)) + min(condition, _WORST_CONDITION))
@@ -50,7 +50,8 @@ def condition_of(function: Callable[..., list[Array]], arrays: list[Any], seed: 
     step = 1e-7
     rng = np.random.default_rng(seed)
     moved = [
-        x * (1 + step * rng.choice([-1.0, 1.0], np.shape(x))) if _is_float(x) else x for x in arrays
+        np.asarray(x * (1 + step * rng.choice([-1.0, 1.0], np.shape(x)))) if _is_float(x) else x
+        for x in arrays
     ]
     worst = 1.0
     for before, after in zip(function(*arrays), function(*moved), strict=True):

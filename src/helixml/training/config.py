@@ -299,5 +299,7 @@ def _checked(name: str, value: object, kind: object, limits: Mapping[str, float 
 
 
 def _misfit(name: str, value: object, kind: object) -> ConfigError:
-    wanted = {int: "a whole number", float: "a number"}.get(kind, "a file name or a list of them")
+    wanted = "a file name or a list of them"
+    if kind in (int, float):
+        wanted = "a whole number" if kind is int else "a number"
     return ConfigError(f"config: {name} = {value!r} has the wrong type. Hint: it must be {wanted}.")

@@ -30,8 +30,8 @@ import numpy as np
 
 import helixml as hx
 from helixml.data import ByteDataset
-from helixml.errors import CheckpointError, ConfigError
-from helixml.io import FileError, read_json, save_arrays, write_bytes, write_json
+from helixml.errors import CheckpointError, ConfigError, FileError
+from helixml.io import read_json, save_arrays, write_bytes, write_json
 from helixml.io.files import make_folder, remove_leftovers
 from helixml.training.config import ModelSettings, TrainConfig
 
@@ -110,11 +110,10 @@ class Run:
             remove_leftovers(place)
         return run
 
-    def write_config(
+    def write_config(  # Any: what JSON holds
         self, config: TrainConfig, model: Mapping[str, Any], data: ByteDataset, steps: int
     ) -> None:
         """Write config.json: what is trained, on what, how long, with which versions."""
-        # Any: what JSON holds
         settings = config.to_dict()
         settings["data"]["text"] = [os.path.abspath(text) for text in config.data.text]
         del settings["model"]

@@ -11,6 +11,7 @@ Read next: run.py (the folder), checkpoint.py, config.py, and data/byte_dataset.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -168,7 +169,7 @@ class Trainer:
             temperature=self.config.run.sample_temperature,
             rng=self.rng.fork("sample"),
         )
-        return bytes(byte for byte, _ in zip(stream, range(count), strict=False))
+        return bytes(itertools.islice(stream, count))
 
     def state(self) -> dict[str, Any]:  # Any: a tree as checkpoint.py describes
         """Return everything that the next steps depend on."""
@@ -264,8 +265,9 @@ def resume(folder: Path, *, reporter: Reporter | None = None) -> Result:
         try:
             trainer.load_state(state)
         except (HelixError, KeyError, TypeError) as error:
+            what = str(error).partition(" Hint: ")[0]
             raise CheckpointError(
-                f"resume: the checkpoint in {run.checkpoint} is of another model: {error} "
+                f"resume: the checkpoint in {run.checkpoint} is of another model: {what} "
                 "Hint: restore config.json and checkpoint/ from the same run."
             ) from error
     run.keep_metrics(before=trainer.step)
@@ -289,7 +291,8 @@ def _steps_within(seconds: float, trainer: Trainer) -> int:
 
 def _optimizer(model: models.MambaLM, config: TrainConfig) -> optim.AdamW:
     """Return AdamW that decays matrices only; ``A_log`` is one in form, not in meaning."""
-    decayed, others = [], []
+    decayed: list[hx.Tensor] = []
+    others: list[hx.Tensor] = []
     for name, parameter in model.named_parameters():
         matrix = parameter.ndim >= 2 and not name.endswith("A_log")
         (decayed if matrix else others).append(parameter)

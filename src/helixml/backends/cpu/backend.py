@@ -63,6 +63,10 @@ class CpuBackend(BackendBase):
         """Return a copy."""
         return x.copy()
 
+    def writable(self, x: Array) -> Array:
+        """Return ``x``; a copy if it is read-only, as broadcast views are."""
+        return x if x.flags.writeable else x.copy()
+
     def assign(self, target: Array, source: Array) -> Array:
         """Overwrite ``target``."""
         np.copyto(target, source, casting="unsafe")
@@ -121,7 +125,6 @@ class CpuBackend(BackendBase):
     tanh = staticmethod(np.tanh)
     floor = staticmethod(np.floor)
     ceil = staticmethod(np.ceil)
-    round = staticmethod(np.rint)
     isfinite = staticmethod(np.isfinite)
     isnan = staticmethod(np.isnan)
     isinf = staticmethod(np.isinf)
@@ -175,6 +178,10 @@ class CpuBackend(BackendBase):
         """Return the order that sorts ``x``; equal entries keep theirs."""
         return np.argsort(x, axis=axis, kind="stable")
 
+    def round(self, x: Array, /) -> Array:
+        """Return the nearest integers, ties to even; integers and booleans as they are."""
+        return x.copy() if x.dtype.kind in "biu" else np.rint(x)
+
     # Tier 0: accumulating
 
     def sum(self, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
@@ -200,6 +207,12 @@ class CpuBackend(BackendBase):
         return np.matmul(x, y)
 
     # Tier 1 that NumPy does better than base
+
+    def place(self, x: Array, shape: Shape, index: tuple[Any, ...]) -> Array:
+        """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
+        result = np.zeros(shape, x.dtype)
+        result[index] = x
+        return result
 
     def scatter_add(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:
         """Return the adjoint of `take`: rows sorted by target, then summed group by group."""

@@ -72,7 +72,7 @@ def parallel_for(function: Callable[[int], object], chunks: int) -> None:
                 if i is None:
                     return
                 function(i)
-        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+        except BaseException as error:  # raised again in the calling thread
             errors.append(error)
         finally:
             _local.busy = False
@@ -106,10 +106,9 @@ def _start(work: Callable[[], None], helpers_wanted: int) -> list[Future[None]]:
 @cache
 def _machine_limit() -> int:
     """Return the number of CPUs this process may use: affinity and cgroup quota."""
-    if hasattr(os, "sched_getaffinity"):
+    cpus = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         cpus = len(os.sched_getaffinity(0))
-    else:  # macOS, Windows
-        cpus = os.cpu_count() or 1
     quota = min(_cgroup_quotas(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), default=cpus)
     return max(1, min(cpus, math.ceil(quota)))
 
@@ -128,7 +127,7 @@ def _cgroup_quotas(membership: Path, root: Path) -> Iterator[float]:
                 fields = [_read(group / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
             else:
                 fields = _read(group / "cpu.max").split()
-            if len(fields) == 2 and all(field.strip().isdigit() for field in fields):  # noqa: PLR2004
+            if len(fields) == 2 and all(field.strip().isdigit() for field in fields):
                 yield int(fields[0]) / int(fields[1])  # not "max", not -1: a limit
             if group == base:
                 break

@@ -14,7 +14,7 @@ from collections.abc import Callable
 KERNELS: list[tuple[str, Callable[..., object], tuple[str, ...]]] = []
 
 try:
-    from helixml.backends.cpu.kernels import _kernels
+    import helixml.backends.cpu.kernels._kernels as _kernels
 except ImportError:
     _kernels = None
 else:

@@ -71,15 +71,15 @@ cdef extern from "kernels.h" nogil:
         double lr, beta1, beta2, eps, weight_decay, correction1, correction2
 
     ctypedef struct helix_table:
-        int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*scan_backward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*conv_forward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*conv_backward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*norm_forward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*norm_backward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*loss_forward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*loss_backward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept
-        int (*adamw)(const helix_adamw *, Py_ssize_t, Py_ssize_t) noexcept
+        int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*scan_backward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*conv_forward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*conv_backward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*norm_forward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*norm_backward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*loss_forward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*loss_backward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*adamw)(const helix_adamw *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
     const char *const *helix_instruction_sets()
     const helix_table *helix_kernels(const char *, int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helixml.backends.cpu.kernels import _kernels
+import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels.layout import Array, share
 
 
@@ -28,8 +28,8 @@ def adamw_(
     param, grad, m, v : one shape, float32 or float64, any strides.
     """
     written = (param, m, v)
-    dense = [np.require(x, requirements="CA") for x in written]
-    dense_grad = np.require(grad, requirements="CA")
+    dense = [np.require(x, requirements=["C", "A"]) for x in written]
+    dense_grad = np.require(grad, requirements=["C", "A"])
     kernel = _kernels.AdamW(
         dense[0], dense_grad, *dense[1:], lr, beta1, beta2, eps, weight_decay, step
     )

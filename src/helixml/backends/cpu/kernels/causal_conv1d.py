@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helixml.backends.cpu.kernels import _kernels
+import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 

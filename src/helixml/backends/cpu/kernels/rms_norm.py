@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helixml.backends.cpu.kernels import _kernels
+import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 # The gradient of the weight is summed over rows in at most so many parts, then over the parts.

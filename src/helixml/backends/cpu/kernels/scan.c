@@ -61,6 +61,11 @@ static item item_at(const helix_scan *s, ptrdiff_t index) {
     return it;
 }
 
+INLINE real *place(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel) {
+    return row_at(rows, it->batch, 0, step) + channel;
+}
+
+/* Describe B or C of the slice that begins at `state`. */
 INLINE void set_coefficient(coefficient *c, helix_rows rows, int fixed, const item *it,
                             ptrdiff_t start, ptrdiff_t state, int states, ptrdiff_t channel,
                             ptrdiff_t count) {
@@ -80,11 +85,16 @@ INLINE vec value_at(const coefficient *c, int t, int j, int may_be_fixed) {
     return splat(c->steps[t * c->step_stride + j]);
 }
 
+/* max(bound, |x|); once nan, always nan. */
+INLINE vec larger_size(vec bound, vec x) {
+    return choose(bound >= absolute(x), bound, absolute(x) + (bound - bound));
+}
+
 /* Load a block's channels at one step, and fetch the following ones: rows lie far apart, so
    that no hardware prefetcher foresees the next block. */
 INLINE vec load_row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel,
                     ptrdiff_t count) {
-    const real *from = row_at(rows, it->batch, 0, step) + channel;
+    const real *from = place(rows, it, step, channel);
     __builtin_prefetch((const char *)from + 64, 0, 2);
     return load_first(from, count);
 }
@@ -104,7 +114,7 @@ INLINE void prepare(block *k, const helix_scan *s, const item *it, ptrdiff_t sta
         k->delta[t] = delta;
         k->drive[t] = delta * u;
         k->y[t] = D * u;
-        largest = choose(largest >= absolute(delta), largest, absolute(delta));
+        largest = larger_size(largest, delta);
         vec gate = splat(1), gate_slope = splat(0);
         if (s->z.data)
             gate = silu(load_row(s->z, it, start + t, channel, count), &gate_slope);
@@ -120,8 +130,7 @@ INLINE void prepare(block *k, const helix_scan *s, const item *it, ptrdiff_t sta
     vec rate = splat(0);
     const real *A = (const real *)s->A_log2 + channel;
     for (ptrdiff_t n = 0; n < s->states; n++) {
-        vec size = absolute(load_first(A + n * s->channels, count));
-        rate = choose(rate >= size, rate, size);
+        rate = larger_size(rate, load_first(A + n * s->channels, count));
     }
     k->normal = all_lanes(largest * rate <= EXP2_NORMAL); /* false for nan */
 }
@@ -168,34 +177,36 @@ INLINE real *state_at(const helix_scan *s, const item *it, ptrdiff_t chunk) {
            (it->batch * (chunks + 1) + chunk) * s->states * s->channels;
 }
 
+static void forward_slice(block *k, const helix_scan *s, const item *it, ptrdiff_t chunk,
+                          int steps, ptrdiff_t channel, ptrdiff_t count, ptrdiff_t n,
+                          int states) {
+    ptrdiff_t d = s->channels, start = chunk * STEPS, first = n * d + channel;
+    coefficient B, C;
+    set_coefficient(&B, s->B, s->fixed_B, it, start, n, states, channel, count);
+    set_coefficient(&C, s->C, s->fixed_C, it, start, n, states, channel, count);
+    vec A[SLICE], h[SLICE];
+    for (int j = 0; j < states; j++) {
+        A[j] = load_first((const real *)s->A_log2 + first + j * d, count);
+        h[j] = load_first(state_at(s, it, chunk) + first + j * d, count);
+    }
+    scan_slice(k, h, A, &B, &C, steps, states, NULL);
+    for (int j = 0; j < states; j++)
+        store_first(state_at(s, it, chunk + 1) + first + j * d, h[j], count);
+}
+
 static void forward_item(const helix_scan *s, const item *it) {
-    ptrdiff_t d = s->channels;
     block k;
     for (ptrdiff_t start = 0, chunk = 0; start < s->length; start += STEPS, chunk++) {
         int steps = (int)smaller(STEPS, s->length - start);
         for (ptrdiff_t channel = it->begin; channel < it->end; channel += WIDTH) {
             ptrdiff_t count = it->end - channel;
             prepare(&k, s, it, start, steps, channel, count, 0);
-            const real *A_from = (const real *)s->A_log2 + channel;
-            const real *h_from = state_at(s, it, chunk) + channel;
-            real *h_to = state_at(s, it, chunk + 1) + channel;
-            for (ptrdiff_t n = 0; n < s->states;) {
-                int states = states_in_slice(s, n);
-                coefficient B, C;
-                set_coefficient(&B, s->B, s->fixed_B, it, start, n, states, channel, count);
-                set_coefficient(&C, s->C, s->fixed_C, it, start, n, states, channel, count);
-                vec A[SLICE], h[SLICE];
-                for (int j = 0; j < states; j++) {
-                    A[j] = load_first(A_from + (n + j) * d, count);
-                    h[j] = load_first(h_from + (n + j) * d, count);
-                }
-                scan_slice(&k, h, A, &B, &C, steps, states, NULL);
-                for (int j = 0; j < states; j++)
-                    store_first(h_to + (n + j) * d, h[j], count);
-                n += states;
+            for (ptrdiff_t n = 0, states; n < s->states; n += states) {
+                states = states_in_slice(s, n);
+                forward_slice(&k, s, it, chunk, steps, channel, count, n, (int)states);
             }
             for (int t = 0; t < steps; t++)
-                store_first(row_at(s->y, it->batch, 0, start + t) + channel, k.y[t] * k.gate[t], count);
+                store_first(place(s->y, it, start + t, channel), k.y[t] * k.gate[t], count);
         }
     }
 }
@@ -210,11 +221,13 @@ int EXPORT(scan_forward)(const helix_scan *s, ptrdiff_t first, ptrdiff_t last) {
 
 /* Gradients of one slice of states, from the chunk's end to its start. */
 typedef struct {
-    vec g[SLICE];   /* cotangent of h */
-    vec dA[SLICE];  /* with respect to delta' A / ln(2) summed over the chunk */
-    vec dB[SLICE], dC[SLICE]; /* where B, C are fixed */
-    vec *dB_steps, *dC_steps; /* (t, state) of the slice, summed over blocks, lanes apart */
+    vec g[SLICE];             /* cotangent of h */
+    vec dA[SLICE];            /* of this chunk */
+    vec dB[SLICE], dC[SLICE]; /* of this chunk, where B, C are fixed */
+    vec *dB_steps, *dC_steps; /* elsewhere (t, state), summed over blocks, lanes apart */
 } gradients;
+
+/* Walk `states` states (a constant) of the chunk back. */
 
 INLINE void unscan_states(block *k, gradients *d, const vec *A, const coefficient *B,
                           const coefficient *C, int steps, int states, int may_be_fixed,
@@ -251,13 +264,13 @@ INLINE void finish(block *k, const helix_scan *s, const item *it, ptrdiff_t star
     vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
     vec dD = splat(0), dbias = splat(0);
     for (int t = 0; t < steps; t++) {
-        vec u = load_first(row_at(s->u, it->batch, 0, start + t) + channel, count);
+        vec u = load_first(place(s->u, it, start + t, channel), count);
         vec ddelta = (k->ddrive[t] * u + k->ddelta[t] * (real)LN2) * k->delta_slope[t];
-        store_first(row_at(s->du, it->batch, 0, start + t) + channel, k->ddrive[t] * k->delta[t] + D * k->g[t],
-                    count);
-        store_first(row_at(s->ddelta, it->batch, 0, start + t) + channel, ddelta, count);
+        vec du = k->ddrive[t] * k->delta[t] + D * k->g[t];
+        store_first(place(s->du, it, start + t, channel), du, count);
+        store_first(place(s->ddelta, it, start + t, channel), ddelta, count);
         if (s->z.data)
-            store_first(row_at(s->dz, it->batch, 0, start + t) + channel, k->gate_slope[t] * k->y[t], count);
+            store_first(place(s->dz, it, start + t, channel), k->gate_slope[t] * k->y[t], count);
         dD += k->g[t] * u;
         dbias += ddelta;
     }
@@ -270,7 +283,7 @@ static void backward_slice(block *k, const helix_scan *s, const item *it, ptrdif
                            int steps, ptrdiff_t channel, ptrdiff_t count, ptrdiff_t n,
                            int states, vec *dB_steps, vec *dC_steps) {
     ptrdiff_t d = s->channels, start = chunk * STEPS;
-    ptrdiff_t place = it->batch * s->states * d + n * d + channel; /* in a (b, n, d) array */
+    ptrdiff_t first = (it->batch * s->states + n) * d + channel; /* in a (b, n, d) array */
     coefficient B, C;
     set_coefficient(&B, s->B, s->fixed_B, it, start, n, states, channel, count);
     set_coefficient(&C, s->C, s->fixed_C, it, start, n, states, channel, count);
@@ -281,7 +294,7 @@ static void backward_slice(block *k, const helix_scan *s, const item *it, ptrdif
         A[j] = load_first((const real *)s->A_log2 + (n + j) * d + channel, count);
         h[j] = load_first(state_at(s, it, chunk) + (n + j) * d + channel, count);
         kept.h[0][j] = h[j];
-        grad.g[j] = load_first((real *)s->dstate + place + j * d, count);
+        grad.g[j] = load_first((real *)s->dstate + first + j * d, count);
     }
     scan_slice(k, h, A, &B, &C, steps, states, &kept);
     if (states == SLICE)
@@ -289,12 +302,12 @@ static void backward_slice(block *k, const helix_scan *s, const item *it, ptrdif
     else
         unscan_states(k, &grad, A, &B, &C, steps, 1, 1, &kept);
     for (int j = 0; j < states; j++) {
-        add_first((real *)s->dA + place + j * d, grad.dA[j], count);
-        store_first((real *)s->dstate + place + j * d, grad.g[j], count);
+        add_first((real *)s->dA + first + j * d, grad.dA[j], count);
+        store_first((real *)s->dstate + first + j * d, grad.g[j], count);
         if (s->fixed_B)
-            add_first((real *)s->dB + place + j * d, grad.dB[j], count);
+            add_first((real *)s->dB + first + j * d, grad.dB[j], count);
         if (s->fixed_C)
-            add_first((real *)s->dC + place + j * d, grad.dC[j], count);
+            add_first((real *)s->dC + first + j * d, grad.dC[j], count);
     }
 }
 
@@ -303,13 +316,12 @@ static void write_steps(real *to, const vec *from, const helix_scan *s, const it
                         ptrdiff_t start, int steps) {
     ptrdiff_t sequence = (it->part * s->batch + it->batch) * s->groups + it->group;
     to += (sequence * s->length + start) * s->states;
-    for (ptrdiff_t n = 0; n < s->states;) {
-        int states = states_in_slice(s, n);
+    for (ptrdiff_t n = 0, states; n < s->states; n += states) {
         const vec *slice = from + n * STEPS;
+        states = states_in_slice(s, n);
         for (int t = 0; t < steps; t++)
             for (int j = 0; j < states; j++)
                 to[t * s->states + n + j] = sum_lanes(slice[t * states + j]);
-        n += states;
     }
 }
 
@@ -324,11 +336,10 @@ static void backward_item(const helix_scan *s, const item *it, vec *dB, vec *dC)
         for (ptrdiff_t channel = it->begin; channel < it->end; channel += WIDTH) {
             ptrdiff_t count = it->end - channel;
             prepare(&k, s, it, start, steps, channel, count, 1);
-            for (ptrdiff_t n = 0; n < s->states;) {
-                int states = states_in_slice(s, n);
-                backward_slice(&k, s, it, chunk, steps, channel, count, n, states,
+            for (ptrdiff_t n = 0, states; n < s->states; n += states) {
+                states = states_in_slice(s, n);
+                backward_slice(&k, s, it, chunk, steps, channel, count, n, (int)states,
                                dB + n * STEPS, dC + n * STEPS);
-                n += states;
             }
             finish(&k, s, it, start, steps, channel, count);
         }

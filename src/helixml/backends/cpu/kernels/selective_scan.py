@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helixml.backends.cpu.kernels import _kernels
+import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 # A group's channels are worked in several parts where there are few sequences to share.
@@ -177,9 +177,7 @@ def _partial_shape(x: Array, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _total(partial: Array, x: Array) -> Array:
     """Sum the partial gradients of x, in order, to its shape."""
-    total = partial.sum(axis=0).mT
-    if x.ndim == 3:
-        return total.sum(axis=1)
-    if x.ndim == 4 and x.shape[1] == 1:
-        return total.sum(axis=1, keepdims=True)
+    total: Array = partial.sum(axis=0).mT
+    if x.ndim == 3 or (x.ndim == 4 and x.shape[1] == 1):
+        total = total.sum(axis=1, keepdims=x.ndim == 4)
     return total

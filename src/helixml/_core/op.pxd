@@ -1,0 +1,58 @@
+cimport cython
+
+from helixml._core cimport tape
+from helixml._core.tape cimport Node
+from helixml._core.tensor cimport Tensor, new_tensor
+
+
+cdef class Op:
+    cdef public str name
+    cdef public object function
+    cdef public list parameters
+    cdef public tuple inputs
+    cdef public dict attributes
+    cdef public bint variadic
+    cdef public Py_ssize_t arity
+    cdef public bint plain
+    cdef public object oracle
+    cdef public object make_samples
+    cdef public object make_errors
+    cdef public dict options
+    cdef dict __dict__
+
+
+cdef class Primitive(Op):
+    cdef public object dtype_rule
+    cdef public bint view
+    cdef public tuple promotes
+    cdef public bint direct
+    cdef public object direct_backend
+    cdef public object direct_function
+    cdef public object prepare_attributes
+    cdef public object explain
+    cdef public dict rules
+    cdef public dict plans
+
+    @cython.locals(first=Tensor, value=Tensor, output=Tensor, mask=cython.longlong, uniform=bint,
+                   i=Py_ssize_t, arrays=list)
+    cpdef run(self, tuple inputs, dict attributes)
+
+    @cython.locals(x=Tensor, y=Tensor, output=Tensor, mask=cython.longlong)
+    cpdef run_pair(self, tuple inputs)
+
+    @cython.locals(plan=Plan, node=Node)
+    cpdef record(self, tuple inputs, dict attributes, long long mask, Tensor output)
+
+
+cdef class Plan:
+    cdef public Op op
+    cdef public list attributes
+    cdef public bint wants_needs
+    cdef public list steps
+    cdef public bint empty
+
+    cpdef tuple save(self, inputs, tuple outputs)
+
+
+@cython.locals(value=Tensor, i=Py_ssize_t, slots=list, parents=list)
+cpdef tuple edges(inputs, long long mask)

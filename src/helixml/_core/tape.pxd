@@ -1,0 +1,31 @@
+cimport cython
+
+
+@cython.freelist(256)
+cdef class Node:
+    cdef public object op
+    cdef public tuple parents
+    cdef public list slots
+    cdef public tuple saved
+    cdef public dict attrs
+    cdef public Py_ssize_t outputs
+    cdef public object shape
+    cdef public object dtype
+    cdef public object backend
+    cdef public object number
+    cdef public object origin
+
+
+@cython.freelist(256)
+cdef class Saved:
+    cdef public object array
+    cdef public object backend
+    cdef public object cell
+    cdef public Py_ssize_t version
+    cdef public object source
+    cdef public Py_ssize_t slot
+
+
+@cython.locals(node=Node)
+cpdef Node new_node(object op, tuple parents, list slots, tuple saved, dict attrs,
+                    Py_ssize_t outputs, object shape, object dtype, object backend)

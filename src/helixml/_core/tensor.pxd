@@ -1,0 +1,31 @@
+cimport cython
+
+from helixml._core.storage cimport Cell
+from helixml._core.tape cimport Node
+
+
+cdef class Ops:
+    cdef public object abs, add, array_ufunc, astype, at, backward, bitwise_and, bitwise_invert
+    cdef public object bitwise_or, bitwise_xor, convert, device_mismatch, divide, equal
+    cdef public object floor_divide, getitem, greater, greater_equal, less, less_equal, matmul
+    cdef public object matrix_transpose, max, mean, min, multiply, negative, not_equal
+    cdef public object permute_dims, pow, pull_definition, real, reduce, remainder, represent
+    cdef public object reshape, setitem, subtract, sum, sum_to, to_array, to_device
+
+
+@cython.freelist(256)
+cdef class Tensor:
+    cdef public object _array
+    cdef public object _backend
+    cdef public Cell _cell
+    cdef public Node _node
+    cdef public Py_ssize_t _slot
+    cdef public bint _tracked
+    cdef public object grad
+    cdef object __weakref__
+
+    cpdef Cell _share(self, Tensor other=*)
+
+
+@cython.locals(tensor=Tensor)
+cpdef Tensor new_tensor(object array, object backend)

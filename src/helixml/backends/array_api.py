@@ -1,0 +1,233 @@
+"""Any namespace of the Python array API standard as a backend.
+
+Tier 0 has the standard's own names, so most functions are bound as they are; the methods below fill
+the gaps between what the standard promises and what `protocol` asks. Tier 1 comes from `base`, and
+there are no kernels: definitions run. NumPy is touched only where arrays come in and go out.
+
+Arrays are never written: `assign` gives a new one. Dtypes are those of the standard that the
+namespace has; the standard knows no 16-bit floats, so float16 and bfloat16 are refused. Proved on
+array_api_strict, which allows nothing that the standard does not promise.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from helixml import dtypes
+from helixml.backends.base import BackendBase, explicit
+from helixml.backends.dispatch import KernelTable
+from helixml.backends.protocol import Array
+from helixml.device import Device
+from helixml.dtypes import DType
+from helixml.errors import DeviceError, DTypeError, MissingDependencyError
+from helixml.shapes import Shape
+
+__all__ = ["ArrayApiBackend", "create"]
+
+# Functions whose names, parameters and meanings are the standard's.
+_BOUND = (
+    *("abs", "negative", "sign", "sqrt", "square", "exp", "expm1", "log", "log1p", "sin", "cos"),
+    *("tanh", "floor", "ceil", "isfinite", "isnan", "isinf", "logical_not"),
+    *("bitwise_invert", "add", "subtract", "multiply", "divide", "floor_divide", "remainder"),
+    *("pow", "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater"),
+    *("greater_equal", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or"),
+    *("bitwise_xor", "bitwise_right_shift", "where", "argmax", "argmin", "reshape"),
+    *("permute_dims", "broadcast_to", "concat", "flip", "roll", "tril", "triu", "matmul"),
+)
+_STANDARD = tuple(dtype for dtype in dtypes.ALL if dtype not in dtypes.HALVES)
+
+
+def create(device: Device) -> ArrayApiBackend:
+    """Return the backend of a device whose kind names an importable namespace.
+
+    Raises
+    ------
+    MissingDependencyError : the package is not installed.
+    DeviceError : the namespace has no such place.
+    """
+    try:
+        namespace = import_module(device.kind)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"device {device.name!r}: {error}. Hint: pip install {device.kind.replace('_', '-')}"
+        ) from error
+    if device.index:
+        raise DeviceError(
+            f"device {device.name!r}: {device.kind} has one place. Hint: write {device.kind!r}."
+        )
+    return ArrayApiBackend(namespace, device)
+
+
+class ArrayApiBackend(BackendBase):
+    """A namespace's arrays in, its arrays out.
+
+    Parameters
+    ----------
+    namespace : module of the Python array API standard, 2023.12 or later.
+    device : what helixml calls the place; also its device kind.
+    """
+
+    name = "array_api"
+
+    def __init__(self, namespace: Any, device: Device) -> None:  # Any: a module
+        self._xp = namespace
+        self.device = device
+        self.device_kinds = (device.kind,)
+        self.kernels = KernelTable()
+        self._to_theirs: dict[DType, Any] = {}
+        self._to_ours: dict[Any, DType] = {}
+        for ours in _STANDARD:
+            theirs = getattr(namespace, ours.name, None)
+            if theirs is not None:
+                self._to_theirs[ours] = theirs
+                self._to_ours[namespace.zeros((), dtype=theirs).dtype] = ours
+        self.dtypes = tuple(d for d in self._to_theirs if d not in dtypes.COMPLEX)
+        self.array_type = type(namespace.zeros(()))
+        for name in _BOUND:
+            if hasattr(namespace, name):
+                setattr(self, name, getattr(namespace, name))
+
+    def _dtype(self, dtype: DType) -> Any:
+        found = self._to_theirs.get(dtype)
+        if found is None:
+            raise DTypeError(
+                f"device {self.device.name!r}: has no {dtype}; it has "
+                f"{', '.join(d.name for d in self._to_theirs)}. Hint: cast with astype()."
+            )
+        return found
+
+    # Making and moving
+
+    def asarray(self, value: Any, /, *, dtype: DType | None = None) -> Array:
+        """Return ``value`` as an array of its own."""
+        if isinstance(value, self.array_type):
+            return value if dtype is None else self.astype(value, dtype)
+        host = np.array(value, dtype=dtype)
+        return self._xp.asarray(host, dtype=self._dtype(host.dtype))
+
+    def to_numpy(self, x: Array, /) -> Any:
+        """Return ``x`` as a NumPy array, through DLPack."""
+        return np.from_dlpack(x)
+
+    def ensure(self, value: Any, /) -> Array:
+        """Return a scalar as a 0-d array; NumPy, for one, gives such."""
+        return value if isinstance(value, self.array_type) else self._xp.asarray(value)
+
+    def dtype_of(self, x: Array, /) -> DType:
+        """Return the element type."""
+        return self._to_ours[x.dtype]
+
+    def copy(self, x: Array, /) -> Array:
+        """Return a copy."""
+        return self._xp.asarray(x, copy=True)
+
+    def assign(self, target: Array, source: Array, /) -> Array:
+        """Return a copy of ``source`` in the dtype of ``target``, which stays as it is."""
+        return self._xp.astype(source, target.dtype, copy=True)
+
+    def capabilities(self) -> dict[str, Any]:
+        """Return the namespace's package and version."""
+        package = self._xp.__name__.partition(".")[0]
+        return {**super().capabilities(), "namespace": f"{self._xp.__name__} {version(package)}"}
+
+    # Tier 0: creation
+
+    def zeros(self, shape: Shape, /, *, dtype: DType) -> Array:
+        """Return zeros."""
+        return self._xp.zeros(shape, dtype=self._dtype(dtype))
+
+    def ones(self, shape: Shape, /, *, dtype: DType) -> Array:
+        """Return ones."""
+        return self._xp.ones(shape, dtype=self._dtype(dtype))
+
+    def full(self, shape: Shape, value: Any, /, *, dtype: DType) -> Array:
+        """Return ``value`` everywhere; the standard takes Python scalars only."""
+        return self._xp.full(shape, dtype.type(value).item(), dtype=self._dtype(dtype))
+
+    def arange(self, start: Any, stop: Any, step: Any, /, *, dtype: DType) -> Array:
+        """Return evenly spaced values."""
+        return self._xp.arange(start, stop, step, dtype=self._dtype(dtype))
+
+    def eye(self, rows: int, columns: int, /, *, k: int = 0, dtype: DType) -> Array:
+        """Return ones on diagonal ``k``."""
+        return self._xp.eye(rows, columns, k=k, dtype=self._dtype(dtype))
+
+    def astype(self, x: Array, dtype: DType, /) -> Array:
+        """Return ``x`` in ``dtype``; itself if it has it."""
+        return self._xp.astype(x, self._dtype(dtype), copy=False)
+
+    # Tier 0: elementwise
+
+    def round(self, x: Array, /) -> Array:
+        """Return the nearest integers, ties to even; integers and booleans as they are."""
+        return self._xp.round(x) if dtypes.kind(self.dtype_of(x)) in "fc" else x
+
+    # Tier 0: reductions. Without axes nothing is added up, whatever a namespace makes of axis=().
+
+    def sum(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Return the sum; booleans and integers add up in 64 bits."""
+        x = self._summand(x)
+        return self._xp.sum(x, axis=axis, keepdims=keepdims) if axis else x
+
+    def prod(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Return the product; accumulates as `sum` does."""
+        x = self._summand(x)
+        return self._xp.prod(x, axis=axis, keepdims=keepdims) if axis else x
+
+    def cumulative_sum(self, x: Array, /, *, axis: int) -> Array:
+        """Return running sums; accumulates as `sum` does."""
+        return self._xp.cumulative_sum(self._summand(x), axis=axis)
+
+    def _summand(self, x: Array) -> Array:
+        return self.astype(x, dtypes.summed(self.dtype_of(x)))
+
+    def max(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Return the largest value."""
+        return self._xp.max(x, axis=axis, keepdims=keepdims) if axis else x
+
+    def min(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Return the smallest value."""
+        return self._xp.min(x, axis=axis, keepdims=keepdims) if axis else x
+
+    def any(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Say whether any value is true."""
+        x = self.astype(x, dtypes.bool_)
+        return self._xp.any(x, axis=axis, keepdims=keepdims) if axis else x
+
+    def all(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+        """Say whether all values are true."""
+        x = self.astype(x, dtypes.bool_)
+        return self._xp.all(x, axis=axis, keepdims=keepdims) if axis else x
+
+    def argsort(self, x: Array, /, *, axis: int) -> Array:
+        """Return the order that sorts ``x``; equal entries keep theirs."""
+        return self._xp.argsort(x, axis=axis, stable=True)
+
+    # Tier 0: indexing
+
+    def getitem(self, x: Array, index: tuple[Any, ...], /) -> Array:
+        """Return ``x[index]``, spelled out within bounds, which is all that the standard allows."""
+        plain: list[int | slice | None] = []
+        backward = []
+        for entry in explicit(index, tuple(x.shape)):
+            if not isinstance(entry, tuple):
+                plain.append(entry)
+                continue
+            start, step, count = entry
+            if step < 0:
+                backward.append(len(plain) - sum(isinstance(item, int) for item in plain))
+                start, step = start + (count - 1) * step, -step
+            plain.append(slice(start, start + (count - 1) * step + 1, step) if count else slice(0, 0))
+        x = x[tuple(plain)]
+        return self._xp.flip(x, axis=tuple(backward)) if backward else x
+
+    def take(self, x: Array, indices: Array, /, *, axis: int) -> Array:
+        """Return entries along ``axis``; the standard takes one-dimensional indices."""
+        flat = self._from_front(self.reshape(indices, (-1,)), x.shape[axis])
+        taken = self._xp.take(x, flat, axis=axis)
+        shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+        return self.reshape(taken, shape)
