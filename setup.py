@@ -43,6 +43,14 @@ VARIANT = "-".join(filter(None, [SANITIZE.replace(",", "-"), "debug" if DEBUG el
 class BuildExtensions(build_ext):
     """Compile the kernels' variants, then build the extensions as usual."""
 
+    def run(self):
+        stamp = Path(self.build_temp, "variant")
+        if not stamp.exists() or stamp.read_text() != VARIANT:
+            self.force = True  # what was built before was built with other switches
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.write_text(VARIANT)
+        super().run()
+
     def build_extension(self, ext):
         if ext.name.endswith("._kernels"):
             if self.compiler.compiler_type == "msvc":
@@ -65,7 +73,7 @@ class BuildExtensions(build_ext):
             return list(pool.map(lambda job: self.compile_variant(*job), jobs))
 
     def compile_variant(self, source, isa, double):
-        folder = str(Path(self.build_temp, VARIANT, f"{isa}-{'double' if double else 'float'}"))
+        folder = str(Path(self.build_temp, f"{isa}-{'double' if double else 'float'}"))
         (expected,) = self.compiler.object_filenames([source], output_dir=folder)
         if self.force or newer_group([source, *HEADERS, __file__], expected):
             self.compiler.compile(
@@ -83,7 +91,6 @@ def extensions():
     from Cython.Build import cythonize
 
     common = {
-        "optional": BUILD != "require",
         "extra_compile_args": ["-g", f"-fsanitize={SANITIZE}"] if SANITIZE else [],
         "extra_link_args": [f"-fsanitize={SANITIZE}"] if SANITIZE else [],
     }
@@ -119,10 +126,13 @@ def extensions():
         "initializedcheck": DEBUG,
         "cdivision": not DEBUG,
     }
-    return [
+    found = [
         *cythonize([kernels], build_dir=folder, compiler_directives=plain | unchecked),
         *cythonize(engine, build_dir=folder, compiler_directives=plain),
     ]
+    for extension in found:
+        extension.optional = BUILD != "require"  # cythonize would drop it
+    return found
 
 
 if BUILD not in ("", "require", "never"):

@@ -74,7 +74,7 @@ def parse(dtype: DTypeLike) -> DType:
     if isinstance(dtype, str) and dtype in _NAMES:
         return _NAMES[dtype]
     try:
-        found = np.dtype(dtype).newbyteorder("=")
+        found = None if dtype is None else np.dtype(dtype).newbyteorder("=")
     except (TypeError, ValueError):
         found = None
     if found is None or found not in _KINDS:

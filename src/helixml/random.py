@@ -25,6 +25,8 @@ __all__ = ["Rng", "default_rng", "dropout", "seed"]
 
 Array = Any
 _LOW = 0xFFFFFFFF
+# How many random bits a float of [0, 1) gets: as many as its significand holds.
+_BITS = {dtypes.float16: 11, dtypes.bfloat16: 8, dtypes.float32: 24}
 
 
 class Rng:
@@ -36,8 +38,8 @@ class Rng:
 
     Notes
     -----
-    uniform float32 uses the top 24 bits of one word, float64 the top 53 bits of two; normals are
-    Box and Muller's (1958) cosine form of two uniforms.
+    uniform uses the top 24 bits of one word for float32 (11 and 8 for float16 and bfloat16), and 53
+    bits of two for float64; normals are Box and Muller's (1958) cosine form of two uniforms.
 
     References
     ----------
@@ -78,6 +80,10 @@ class Rng:
             raise ConfigError(
                 f"Rng: {state!r} is not a state. Hint: it has key0, key1 and counter."
             ) from error
+        if not (0 <= min(key) and max(key) <= _LOW and 0 <= counter < 2**128):
+            raise ConfigError(
+                f"Rng: {state!r} is not a state. Hint: the keys have 32 bits, the counter 128."
+            )
         self._key, self._counter = key, counter
 
     def fork(self, name: str) -> Rng:
@@ -114,7 +120,7 @@ class Rng:
         Parameters
         ----------
         shape : tuple of int.
-        low, high : float.
+        low, high : float. Other intervals than [0, 1) are scaled, which may round up to ``high``.
         dtype : a float dtype; float32 if left out.
         """
         kind = _float("uniform", dtype)
@@ -125,10 +131,11 @@ class Rng:
             words = self.bits((2, *shape), device).astype(dtypes.float64)
             unit = ((words[0] // 32) * 67108864.0 + words[1] // 64) * 2.0**-53
         else:
-            unit = (self.bits(shape, device) // 256).astype(dtypes.float32) * 2.0**-24
+            count = _BITS[kind]
+            unit = (self.bits(shape, device) // 2 ** (32 - count)).astype(kind) * 2.0**-count
         if (low, high) != (0.0, 1.0):
             unit = unit * (high - low) + low
-        return unit.astype(kind)
+        return unit
 
     def normal(
         self,
@@ -165,7 +172,9 @@ class Rng:
 
         An interval of n values has each with probability 1/n to within 2^-32.
         """
-        span = high - low
+        if not (hasattr(low, "__index__") and hasattr(high, "__index__")):
+            raise DTypeError(f"integers: the bounds must be integers, not {low!r} and {high!r}.")
+        span = high.__index__() - low.__index__()
         if not 0 < span <= 2**32:
             raise ValueRangeError(f"integers: [{low}, {high}) must hold 1 to 2^32 values.")
         words = self.bits(shape, device).astype(dtypes.uint64)
@@ -178,7 +187,7 @@ class Rng:
 
     def permutation(self, n: int, device: Any = None) -> Tensor:
         """Return 0 .. n - 1 in random order, int64."""
-        words = self.bits((2, n), device)
+        words = self.bits((2, *shapes.as_shape("permutation", (n,))), device)
         backend = words._backend
         # A stable sort by the low words, then by the high ones: an order by 64 random bits.
         order = backend.argsort(words[0]._array, axis=0)

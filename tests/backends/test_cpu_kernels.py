@@ -352,17 +352,20 @@ def test_exponential_at_its_ends(dtype):
     assert 0 < exponential(denormal)[0] < np.finfo(dtype).tiny
 
 
-def test_one_odd_channel_leaves_its_neighbours_alone(rng):
+def test_an_odd_channel_leaves_its_neighbours_alone(rng):
     inputs = scan_inputs(rng, 1, 16, 40, 4, without="state")
     (y,), _ = K["selective_scan"](*inputs, delta_softplus=True)
     inputs[0][0, 3, 5] = np.nan
     inputs[1][0, 6, 9] = 1e6
+    inputs[1][0, 9, 4] = np.nan
     with np.errstate(all="ignore"):
         (odd,), _ = K["selective_scan"](*inputs, delta_softplus=True)
-    others = [i for i in range(16) if i not in (3, 6)]
+    others = [i for i in range(16) if i not in (3, 6, 9)]
     assert error(odd[0, others], y[0, others]) < 1e-13
     assert np.isnan(odd[0, 3, 5:]).all()
     assert np.isfinite(odd[0, 6]).all()
+    assert np.isnan(odd[0, 9, 4:]).all()
+    assert np.isfinite(odd[0, 9, :4]).all()
 
 
 # Causal convolution

@@ -120,7 +120,7 @@ def test_options_win_over_assignments_over_the_file_over_the_preset(text):
     ("words", "code", "message"),
     [
         (["--set", "optim.lrr=1"], 2, "hint: did you mean 'optim.lr'?"),
-        (["--preset", "smal"], 2, "hint: did you mean 'small'?"),
+        (["--preset", "smalll"], 2, "hint: did you mean 'small'?"),
         (["--config", "missing.toml"], 2, "missing.toml cannot be read"),
         (["--text", "missing"], 2, "error: text: missing cannot be read"),
         (["--text", "."], 2, "is a folder"),
@@ -187,12 +187,14 @@ def test_generate_prints_exactly_the_bytes_asked_for(run):
 
 
 def test_generate_repeats_itself_for_a_seed_and_only_for_it(run):
-    outs = [helixml("generate", run, "--seed", seed).stdout_bytes for seed in (1, 1, 2)]
+    outs = [
+        helixml("generate", run, "--bytes", 60, "--seed", seed).stdout_bytes for seed in (1, 1, 2)
+    ]
     assert outs[0] == outs[1] != outs[2]
 
 
 def test_generate_at_temperature_zero_asks_no_seed(run):
-    words = ("generate", run, "--temperature", 0, "--prompt", "To")
+    words = ("generate", run, "--temperature", 0, "--prompt", "To", "--bytes", 60)
     assert helixml(*words, "--seed", 1).stdout_bytes == helixml(*words, "--seed", 2).stdout_bytes
     assert (
         helixml(*words).stdout_bytes
@@ -278,6 +280,6 @@ def test_info_tells_of_backends_and_kernels():
 
 
 def test_a_command_that_is_not_there_is_a_usage_error():
-    assert helixml("trian").exit_code == 2
+    assert helixml("trainn").exit_code == 2
     assert helixml("train", "--nope").exit_code == 2
     assert "generate" in helixml("--help").stdout

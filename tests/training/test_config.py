@@ -31,8 +31,8 @@ def test_default_preset_is_small_with_four_million_bytes():
 
 
 def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"preset: there is no 'smal'\. Hint: .*'small'"):
-        TrainConfig.from_preset("smal")
+    with pytest.raises(ConfigError, match=r"preset: there is no 'smalll'\. Hint: .*'small'"):
+        TrainConfig.from_preset("smalll")
 
 
 @pytest.mark.parametrize(

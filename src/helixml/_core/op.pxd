@@ -54,5 +54,9 @@ cdef class Plan:
     cpdef tuple save(self, inputs, tuple outputs)
 
 
-@cython.locals(value=Tensor, i=Py_ssize_t, slots=list, parents=list)
+@cython.locals(value=Tensor, i=Py_ssize_t, slots=list, parents=tuple)
 cpdef tuple edges(inputs, long long mask)
+
+
+@cython.locals(node=Node)
+cpdef object source_of(Tensor value)

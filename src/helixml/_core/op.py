@@ -38,6 +38,7 @@ from helixml.errors import (
 _SCALARS = (bool, int, float, complex)
 _NO_ATTRS: dict = {}
 _FLOAT32 = dtypes.float32
+is_recording = recording.get  # bound once: every op asks
 _MISSING = inspect.Parameter.empty
 
 REGISTRY: dict = {}  # name -> Op, in order of definition
@@ -233,7 +234,7 @@ class Primitive(Op):
             mask = 1
         if y._tracked or y._node is not None:
             mask |= 2
-        if mask and recording.get():
+        if mask and is_recording():
             self.record(inputs, _NO_ATTRS, mask, output)
         return output
 
@@ -286,7 +287,7 @@ class Primitive(Op):
 
         if type(result) is tuple:
             outputs = tuple([new_tensor(backend.ensure(array), backend) for array in result])
-            if mask and recording.get():
+            if mask and is_recording():
                 self.record_several(inputs, attributes, mask, outputs)
             return outputs
         if type(result) is not ndarray and not isinstance(result, backend.array_type):
@@ -295,7 +296,7 @@ class Primitive(Op):
         if self.view:
             value = inputs[0]
             value._share(output)
-        if mask and recording.get():
+        if mask and is_recording():
             self.record(inputs, attributes, mask, output)
         return output
 
@@ -538,23 +539,29 @@ class Plan:
 
 def edges(inputs, mask):
     """Return (parents, slots) of a node: where the gradient of each input goes."""
-    parents = []
+    if len(inputs) == 2:  # most ops: no list to build
+        first = source_of(inputs[0]) if mask & 1 else None
+        second = source_of(inputs[1]) if mask & 2 else None
+        parents = (first, second)
+    else:
+        parents = tuple(
+            [source_of(inputs[i]) if mask >> i & 1 else None for i in range(len(inputs))]
+        )
     slots = None
     for i in range(len(inputs)):
         if mask >> i & 1:
             value = inputs[i]
-            node = value._node
-            if node is None:
-                parents.append(value)
-            else:
-                parents.append(node)
-                if value._slot != 0:
-                    if slots is None:
-                        slots = [0] * len(inputs)
-                    slots[i] = value._slot
-        else:
-            parents.append(None)
-    return tuple(parents), slots
+            if value._slot != 0:
+                if slots is None:
+                    slots = [0] * len(inputs)
+                slots[i] = value._slot
+    return parents, slots
+
+
+def source_of(value):
+    """Return what the gradient of ``value`` goes to: its node, or the leaf itself."""
+    node = value._node
+    return value if node is None else node
 
 
 def attach(op, inputs, attributes, mask, saved, outputs):
@@ -600,7 +607,7 @@ def restore(saved, node, name):
     """Return a saved value as a tensor, tied to where it came from if recording is on."""
     saved.check(node.op.name, name)
     source = saved.source
-    attached = recording.get()
+    attached = is_recording()
     if attached and isinstance(source, Tensor):
         return source
     value = new_tensor(saved.array, saved.backend)
@@ -756,7 +763,7 @@ class Fused(Op):
         backend = next(t for t in tensors if t is not None)._backend
         results, residuals = kernel(*arrays, **attributes)
         outputs = tuple([new_tensor(array, backend) for array in results])
-        if mask and recording.get():
+        if mask and is_recording():
             saved = (tuple([None if t is None else keep(t) for t in tensors]), residuals)
             attach(self, tensors, attributes, mask, saved, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -767,7 +774,7 @@ class Fused(Op):
         tensors = [
             None if s is None else restore(s, node, self.inputs[i]) for i, s in enumerate(saved)
         ]
-        if not recording.get():
+        if not is_recording():
             backend = node.backend
             arrays = [None if t is None else t._array for t in tensors]
             kernel = backend.kernels.find(self.name + "_vjp", arrays, node.attrs)

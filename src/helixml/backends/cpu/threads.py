@@ -17,11 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from helixml import config
 from helixml.errors import ValueRangeError
 
 _local = threading.local()  # .busy: this thread is inside parallel_for
 _lock = threading.Lock()
-_requested: int | None = None
+_requested: int | None = config.get().num_threads or None  # HELIXML_NUM_THREADS
 _pool: ThreadPoolExecutor | None = None
 _threads_start = True  # False once the system has refused to start one
 

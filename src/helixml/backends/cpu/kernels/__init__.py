@@ -1,19 +1,23 @@
 """Compiled CPU kernels: C with explicit vectors, one build per instruction set.
 
 `KERNELS` lists what there is, as (name, function, dtypes); the functions take and return raw
-NumPy arrays. Where the extension was not built the list is empty and the package works
-without it. `scan.c` is the place to start reading; `simd.h` has the vectors it is written in,
-`table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for Python, and a
-Python file for each op brings the caller's arrays into the kernel's layout.
+NumPy arrays. Where the extension was not built, or HELIXML_PURE is set, the list is empty and
+the package works without it. `scan.c` is the place to start reading; `simd.h` has the vectors
+it is written in, `table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for
+Python, and a Python file for each op brings the caller's arrays into the kernel's layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from helixml import config
+
 KERNELS: list[tuple[str, Callable[..., object], tuple[str, ...]]] = []
 
 try:
+    if config.get().pure:
+        raise ImportError("HELIXML_PURE is set: no extension is loaded.")
     import helixml.backends.cpu.kernels._kernels as _kernels
 except ImportError:
     _kernels = None
