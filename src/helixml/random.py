@@ -50,7 +50,7 @@ class Rng:
     >>> import helixml as hx
     >>> rng = hx.random.Rng(0)
     >>> rng.integers(0, 10, (4,))
-    tensor([4, 8, 7, 6])
+    tensor([3, 8, 7, 6])
     >>> rng.fork("dropout").state["counter"]
     0
     """

@@ -15,7 +15,6 @@ from helixml.errors import CheckpointError, FileError, HelixError
 from helixml.io import load_arrays, read_json, save_arrays, write_bytes, write_json
 from helixml.io.files import make_folder, remove_leftovers
 
-
 # The limit is set in a process of its own: it would hold for the test run's log as well.
 FULL_DISK = """
 import pathlib, resource, signal, sys

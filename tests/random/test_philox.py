@@ -1,16 +1,10 @@
 """The words of Philox4x32-10: known answers, carries, counters."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 import helixml as hx
 from helixml import config
 from helixml.backends import registry
-
-sys.path.insert(0, str(Path(__file__).parent))
-import philox
 
 # From Random123's kat_vectors file (Salmon et al. 2011): counter, key, result.
 KNOWN = [
@@ -48,7 +42,7 @@ def test_known_answers(device, counter, key, result):
 
 
 @pytest.mark.parametrize(("counter", "key", "result"), KNOWN)
-def test_known_answers_of_the_tests_own_philox(counter, key, result):
+def test_known_answers_of_the_tests_own_philox(philox, counter, key, result):
     assert philox.block(numbers(key), numbers(counter)) == numbers(result)
 
 
@@ -56,13 +50,13 @@ def test_known_answers_of_the_tests_own_philox(counter, key, result):
 @pytest.mark.parametrize(
     "counter", [0, 2**32 - 2, 2**64 - 2, 2**96 - 2, 2**128 - 2, 0x123456789ABCDEF0FEDCBA9876543210]
 )
-def test_counters_carry(device, counter):
+def test_counters_carry(philox, device, counter):
     backend = backend_of(device)
     found = backend.to_numpy(backend.philox((7, 9), counter, 4)).reshape(-1).tolist()
     assert found == philox.words((7, 9), counter, 16)
 
 
-def test_bits_continue_at_the_next_block():
+def test_bits_continue_at_the_next_block(philox):
     rng = hx.random.Rng(3)
     first, second = rng.bits((5,)), rng.bits((4,))
     assert first.tolist() == philox.words((3, 0), 0, 5)
@@ -70,7 +64,7 @@ def test_bits_continue_at_the_next_block():
     assert rng.state == {"key0": 3, "key1": 0, "counter": 3}
 
 
-def test_large_seeds_fill_both_words_of_the_key():
+def test_large_seeds_fill_both_words_of_the_key(philox):
     rng = hx.random.Rng(2**63 + 5)
     assert rng.state == {"key0": 5, "key1": 2**31, "counter": 0}
     assert rng.bits((2,)).tolist() == philox.words((5, 2**31), 0, 2)

@@ -105,7 +105,7 @@ def gradients(
     >>> x = hx.tensor([1.0, 2.0], requires_grad=True)
     >>> g = hx.autograd.gradients((x * x * x).sum(), x, create_graph=True)
     >>> g, hx.autograd.gradients(g.sum(), x)
-    (tensor([ 3., 12.], grad_fn=multiply), tensor([ 6., 12.]))
+    (tensor([ 3., 12.], grad_fn=add), tensor([ 6., 12.]))
     """
     outputs = [ys] if isinstance(ys, Tensor) else list(ys)
     inputs = [xs] if isinstance(xs, Tensor) else list(xs)

@@ -5,12 +5,14 @@ the gaps between what the standard promises and what `protocol` asks. Tier 1 com
 there are no kernels: definitions run. NumPy is touched only where arrays come in and go out.
 
 Arrays are never written: `assign` gives a new one. Dtypes are those of the standard that the
-namespace has; the standard knows no 16-bit floats, so float16 and bfloat16 are refused. Proved on
-array_api_strict, which allows nothing that the standard does not promise.
+namespace has; the standard knows no 16-bit floats and no arithmetic of booleans, so both are
+refused. Proved on array_api_strict, which allows nothing that the standard does not promise. Another
+namespace is a device after ``registry.register("name", lambda: ArrayApiBackend(xp, Device("name")))``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -28,36 +30,48 @@ from helixml.shapes import Shape
 
 __all__ = ["ArrayApiBackend", "create"]
 
-# Functions whose names, parameters and meanings are the standard's.
+# Functions whose names, parameters and meanings are the standard's; the first take numbers only.
+_ARITHMETIC = (
+    *("abs", "negative", "sign", "square", "floor", "ceil", "add", "subtract", "multiply"),
+    *("divide", "floor_divide", "remainder", "pow", "maximum", "minimum"),
+)
 _BOUND = (
-    *("abs", "negative", "sign", "sqrt", "square", "exp", "expm1", "log", "log1p", "sin", "cos"),
-    *("tanh", "floor", "ceil", "isfinite", "isnan", "isinf", "logical_not"),
-    *("bitwise_invert", "add", "subtract", "multiply", "divide", "floor_divide", "remainder"),
-    *("pow", "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater"),
-    *("greater_equal", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or"),
-    *("bitwise_xor", "bitwise_right_shift", "where", "argmax", "argmin", "reshape"),
+    *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "isfinite", "isnan", "isinf"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "where"),
+    *("logical_not", "logical_and", "logical_or", "logical_xor", "bitwise_invert", "bitwise_and"),
+    *("bitwise_or", "bitwise_xor", "bitwise_right_shift", "argmax", "argmin", "reshape"),
     *("permute_dims", "broadcast_to", "concat", "flip", "roll", "tril", "triu", "matmul"),
 )
 _STANDARD = tuple(dtype for dtype in dtypes.ALL if dtype not in dtypes.HALVES)
 
 
+# Where a kind's namespace is, if not in the module of that name.
+_NAMESPACES = {"jax": "jax.numpy"}
+
+
 def create(device: Device) -> ArrayApiBackend:
-    """Return the backend of a device whose kind names an importable namespace.
+    """Return the backend of a device whose kind names an installed namespace.
 
     Raises
     ------
     MissingDependencyError : the package is not installed.
-    DeviceError : the namespace has no such place.
+    DeviceError : there is no such place, or the namespace is set up for narrow numbers.
     """
+    if device.index:
+        raise DeviceError(
+            f"device {device.name!r}: arrays live where {device.kind} puts them. "
+            f"Hint: write {device.kind!r}."
+        )
     try:
-        namespace = import_module(device.kind)
+        namespace = import_module(_NAMESPACES.get(device.kind, device.kind))
     except ImportError as error:
         raise MissingDependencyError(
             f"device {device.name!r}: {error}. Hint: pip install {device.kind.replace('_', '-')}"
         ) from error
-    if device.index:
+    if device.kind == "jax" and not import_module("jax").config.jax_enable_x64:
         raise DeviceError(
-            f"device {device.name!r}: {device.kind} has one place. Hint: write {device.kind!r}."
+            "device 'jax': JAX makes 32-bit numbers of 64-bit ones. "
+            "Hint: jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1 outside."
         )
     return ArrayApiBackend(namespace, device)
 
@@ -90,6 +104,25 @@ class ArrayApiBackend(BackendBase):
         for name in _BOUND:
             if hasattr(namespace, name):
                 setattr(self, name, getattr(namespace, name))
+        for name in _ARITHMETIC:
+            if hasattr(namespace, name):
+                setattr(self, name, self._of_numbers(name))
+
+    def _of_numbers(self, name: str) -> Callable[..., Array]:
+        """Return a function of the namespace that refuses booleans: what they add up to varies."""
+        function = getattr(self._xp, name)
+        boolean = self._xp.zeros((), dtype=self._xp.bool).dtype
+
+        def of_numbers(*operands: Array) -> Array:
+            for x in operands:
+                if x.dtype == boolean:
+                    raise DTypeError(
+                        f"{name}: takes no booleans on device {self.device.name!r}. "
+                        "Hint: cast with astype('int8'), or use logical_and, logical_or."
+                    )
+            return function(*operands)
+
+        return of_numbers
 
     def _dtype(self, dtype: DType) -> Any:
         found = self._to_theirs.get(dtype)

@@ -400,7 +400,9 @@ def _clean(index):
             cleaned.append(host)
             arrays = True
         elif isinstance(item, (list, np.ndarray)):
-            cleaned.append(np.asarray(item, dtype=np.int64) if item == [] else np.asarray(item))
+            array = np.asarray(item)
+            empty_list = isinstance(item, list) and array.size == 0  # NumPy makes it float64
+            cleaned.append(array.astype(np.int64) if empty_list else array)
             arrays = True
         elif isinstance(item, (bool, np.bool_)):
             cleaned.append(np.asarray(item))

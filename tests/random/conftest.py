@@ -1,6 +1,16 @@
 """Philox4x32-10 in plain Python integers: slow, scalar, independent of the library."""
 
+from types import SimpleNamespace
+
+import pytest
+
 MASK = 0xFFFFFFFF
+
+
+@pytest.fixture
+def philox():
+    """Give ``block(key, counter)`` and ``words(key, counter, count)``."""
+    return SimpleNamespace(block=block, words=words)
 
 
 def block(key, counter):
