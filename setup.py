@@ -85,6 +85,13 @@ class BuildExtensions(build_ext):
         return expected
 
 
+def types_changed(folder):
+    """Say whether a .pxd is newer than translated C: for .py sources Cython does not look."""
+    translated = [c.stat().st_mtime for c in Path(folder, CORE).glob("*.c")]
+    types = [pxd.stat().st_mtime for pxd in CORE.glob("*.pxd")]
+    return bool(translated and types) and max(types) > min(translated)
+
+
 def extensions():
     """Return the extensions, their Cython sources translated into build/cython."""
     import numpy as np
@@ -113,7 +120,8 @@ def extensions():
             f"helixml._core.{pxd.stem}",
             [str(pxd.with_suffix(".py"))],
             depends=[str(pxd), str(pxd.with_suffix(".py"))],
-            **common,
+            extra_compile_args=["-g0", *common["extra_compile_args"]],
+            extra_link_args=common["extra_link_args"],
         )
         for pxd in sorted(CORE.glob("*.pxd"))
         if pxd.with_suffix(".py").exists()
@@ -128,7 +136,13 @@ def extensions():
     }
     found = [
         *cythonize([kernels], build_dir=folder, compiler_directives=plain | unchecked),
-        *cythonize(engine, build_dir=folder, compiler_directives=plain),
+        # Annotations there are for readers and mypy; the .pxd files say what is C.
+        *cythonize(
+            engine,
+            build_dir=folder,
+            force=types_changed(folder),
+            compiler_directives=plain | {"annotation_typing": False},
+        ),
     ]
     for extension in found:
         extension.optional = BUILD != "require"  # cythonize would drop it

@@ -12,7 +12,7 @@ if config.get().pure:
     _pure.install()
 
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from helixml import autograd, device, dtypes, errors, ops, random, shapes
@@ -42,9 +42,53 @@ from helixml.dtypes import (
 )
 from helixml.ops import *  # noqa: F403
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
     from helixml import data, io, models, nn, optim, testing, training
 
+__all__ = [  # noqa: PLE0604  the ops' names come from their own list
+    *ops.__all__,
+    "Device",
+    "Tensor",
+    "autograd",
+    "bfloat16",
+    "bool_",
+    "complex128",
+    "complex64",
+    "config",
+    "data",
+    "device",
+    "dtypes",
+    "enable_grad",
+    "errors",
+    "float16",
+    "float32",
+    "float64",
+    "get_num_threads",
+    "grad",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "io",
+    "is_recording",
+    "models",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "promote",
+    "random",
+    "result_type",
+    "set_num_threads",
+    "shapes",
+    "testing",
+    "training",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+    "value_and_grad",
+]
 __version__ = "0.1.0"
 _LAZY = ("backends", "cli", "data", "io", "models", "nn", "optim", "testing", "training")
 

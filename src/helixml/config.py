@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helixml.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Config", "cache_dir", "get", "using"]
 
@@ -92,11 +94,13 @@ def using(**settings: object) -> Iterator[Config]:
     known = [field.name for field in fields(Config)]
     for name in settings:
         if name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415  slow to import
+
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}."
             raise ConfigError(f"config: {name!r} is not a setting. Hint: {hint}")
     changed = replace(get(), **settings)  # type: ignore[arg-type]
-    global debugging  # noqa: PLW0603
+    global debugging
     debugging = debugging or changed.debug
     token = _override.set(changed)
     try:
@@ -106,6 +110,8 @@ def using(**settings: object) -> Iterator[Config]:
 
 
 def cache_dir() -> Path:
-    """Return the folder for files that can be made again (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    """Return the folder for files that can be made again: in ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    from pathlib import Path  # noqa: PLC0415  slow to import
+
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "helixml"

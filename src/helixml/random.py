@@ -9,7 +9,6 @@ Everything random in helixml takes ``rng=``. `seed` sets the stream that is used
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
@@ -80,7 +79,7 @@ class Rng:
             raise ConfigError(
                 f"Rng: {state!r} is not a state. Hint: it has key0, key1 and counter."
             ) from error
-        if not (0 <= min(key) and max(key) <= _LOW and 0 <= counter < 2**128):
+        if not (min(key) >= 0 and max(key) <= _LOW and 0 <= counter < 2**128):
             raise ConfigError(
                 f"Rng: {state!r} is not a state. Hint: the keys have 32 bits, the counter 128."
             )
@@ -88,6 +87,8 @@ class Rng:
 
     def fork(self, name: str) -> Rng:
         """Return an independent stream that depends on this key and ``name`` only."""
+        import hashlib  # noqa: PLC0415  slow to import
+
         text = f"{self._key[0]}:{self._key[1]}:{name}".encode()
         return Rng(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
 
@@ -153,7 +154,7 @@ class Rng:
         mean, std : float; ``std`` not negative.
         dtype : a float dtype; float32 if left out.
         """
-        from helixml.ops import cos, log, sqrt  # noqa: PLC0415  ops use this module's dropout
+        from helixml.ops import cos, log, sqrt
 
         kind = _float("normal", dtype)
         if not std >= 0:

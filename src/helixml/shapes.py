@@ -59,7 +59,7 @@ def normalize_axis(op: str, axis: int, rank: int) -> int:
     """Return ``axis`` counted from the front, checked against ``rank``."""
     try:
         index = axis.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise DTypeError(f"{op}: an axis is an integer, not {axis!r}.") from None
     if not -rank <= index < rank:
         raise ShapeError(
@@ -73,7 +73,10 @@ def normalize_axes(op: str, axis: Axis, rank: int) -> tuple[int, ...]:
     """Return the sorted axes that ``axis`` means: ``None`` is all of them; repeats are an error."""
     if axis is None:
         return tuple(range(rank))
-    items = (axis,) if hasattr(axis, "__index__") else tuple(axis)  # type: ignore[arg-type]
+    try:
+        items = (axis,) if hasattr(axis, "__index__") else tuple(axis)  # type: ignore[arg-type]
+    except TypeError:
+        raise DTypeError(f"{op}: an axis is an integer, not {axis!r}.") from None
     axes = sorted(normalize_axis(op, a, rank) for a in items)  # type: ignore[arg-type]
     if len(set(axes)) != len(axes):
         raise ShapeError(f"{op}: axes {tuple(items)} repeat an axis.")
@@ -89,8 +92,8 @@ def reduced(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
 
 def resolve_reshape(op: str, old: Shape, new: int | Iterable[int]) -> Shape:
     """Return ``new`` with its one ``-1`` filled in, checked to hold as much as ``old``."""
-    items = (new,) if hasattr(new, "__index__") else tuple(new)  # type: ignore[arg-type]
     try:
+        items = (new,) if hasattr(new, "__index__") else tuple(new)  # type: ignore[arg-type]
         target = tuple(int(n.__index__()) for n in items)  # type: ignore[union-attr]
     except (AttributeError, TypeError):
         raise DTypeError(f"{op}: a shape is a tuple of integers, not {new!r}.") from None

@@ -139,8 +139,13 @@ def test_updates_write_through_views_of_any_stride():
     memory = np.ones((4, 6), np.float32)
     param = memory[::2, ::-3]
     reference.sgd_(
-        param, np.ones((2, 2), np.float32), None,
-        lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0,
+        param,
+        np.ones((2, 2), np.float32),
+        None,
+        lr=0.5,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
     )
     assert (param == 0.5).all()
     assert memory.sum() == 24 - 4 * 0.5
@@ -148,7 +153,12 @@ def test_updates_write_through_views_of_any_stride():
 
 def test_its_extended_functions_are_its_own():
     for name in (
-        "linear_scan", "philox", "place", "scatter_add", "scatter_add_along_axis", "sigmoid",
+        "linear_scan",
+        "philox",
+        "place",
+        "scatter_add",
+        "scatter_add_along_axis",
+        "sigmoid",
         "take_along_axis",
     ):
         assert name in vars(reference.ReferenceBackend)
@@ -160,5 +170,5 @@ def test_it_never_uses_the_compiled_kernels():
 
 
 def test_an_index_is_refused():
-    with pytest.raises(hx.errors.DeviceError, match="there is one. Hint: write 'reference'"):
+    with pytest.raises(hx.errors.DeviceError, match=r"there is one\. Hint: write 'reference'"):
         hx.zeros((1,), device="reference:1")

@@ -111,7 +111,7 @@ def test_entry_points_are_among_the_suggestions(installed):
 @pytest.mark.parametrize("factory", [lambda: None, lambda: 3, dict])
 def test_a_factory_that_gives_nonsense(factory, toys):
     registry.register("toy", factory)
-    with pytest.raises(BackendError, match=r"'toy': its factory gave .*helixml.testing.contract toy"):
+    with pytest.raises(BackendError, match=r"'toy': its factory gave .*testing.contract toy"):
         registry.get("toy")
     assert "its factory gave" in registry.available()["toy"]
 

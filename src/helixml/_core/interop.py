@@ -6,7 +6,7 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core.op import REGISTRY
-from helixml._core.tensor import Tensor
+from helixml._core.tensor import OPS, Tensor
 from helixml.errors import DeviceError, DTypeError
 
 # What NumPy's functions are called here; other names are the same.
@@ -79,8 +79,6 @@ def reduce(tensor):
 
 def rebuild(kind, values, device, tracked):
     """Make a tensor again from what `reduce` gave."""
-    from helixml.ops.creation import tensor  # noqa: PLC0415  only a copy or an unpickling comes here
-
-    made = tensor(values, device=device, requires_grad=tracked)
+    made = OPS.tensor(values, device=device, requires_grad=tracked)
     return made if kind is Tensor else kind(made)
 

@@ -47,7 +47,7 @@ class _RecordingMode:
         return inside  # type: ignore[return-value]
 
 
-class no_grad(_RecordingMode):  # noqa: N801  used like a function, as in PyTorch
+class no_grad(_RecordingMode):
     """Record nothing: results do not require gradients. A context manager and a decorator.
 
     >>> import helixml as hx
@@ -61,7 +61,7 @@ class no_grad(_RecordingMode):  # noqa: N801  used like a function, as in PyTorc
     on = False
 
 
-class enable_grad(_RecordingMode):  # noqa: N801
+class enable_grad(_RecordingMode):
     """Record again inside a `no_grad` block. A context manager and a decorator."""
 
     on = True

@@ -8,9 +8,12 @@ from helixml._core.tensor cimport Tensor, new_tensor
 cdef class Op:
     cdef public str name
     cdef public object function
-    cdef public list parameters
+    cdef public tuple parameters
+    cdef public Py_ssize_t skipped
+    cdef public Py_ssize_t positional
+    cdef public dict defaults
     cdef public tuple inputs
-    cdef public dict attributes
+    cdef public object attributes
     cdef public bint variadic
     cdef public Py_ssize_t arity
     cdef public bint plain

@@ -18,12 +18,11 @@ In a forward rule the parameters annotated ``Array`` are inputs, in a composite 
 
 from __future__ import annotations
 
-import inspect
-
 from numpy import ndarray
 
 from helixml import config, dtypes, shapes
 from helixml._core import tape
+from helixml._core.diagnose import failure
 from helixml._core.modes import recording
 from helixml._core.storage import user_line
 from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, new_tensor
@@ -39,7 +38,6 @@ _SCALARS = (bool, int, float, complex)
 _NO_ATTRS: dict = {}
 _FLOAT32 = dtypes.float32
 is_recording = recording.get  # bound once: every op asks
-_MISSING = inspect.Parameter.empty
 
 REGISTRY: dict = {}  # name -> Op, in order of definition
 
@@ -48,6 +46,7 @@ class Op:
     """A named operation; see the module's text for its kinds."""
 
     kind = "op"
+    explain = None  # see `Primitive.diagnose`
 
     def __init__(self, function, name, skip):
         self.name = name or function.__name__
@@ -55,13 +54,17 @@ class Op:
         self.__doc__ = function.__doc__
         self.__name__ = self.name
         self.__module__ = function.__module__
-        self.__wrapped__ = None
-        parameters = list(inspect.signature(function).parameters.values())[skip:]
-        self.parameters = parameters
-        self.__signature__ = inspect.Signature(parameters)
-        self.inputs = tuple([p.name for p in parameters if _is_input(p)])
-        self.attributes = {p.name: p.default for p in parameters if not _is_input(p)}
-        self.variadic = any("Sequence[" in str(p.annotation) for p in parameters if _is_input(p))
+        self.skipped = skip  # parameters that callers do not give: the backend
+        names = argument_names(function)[skip:]
+        notes = {name: str(function.__annotations__.get(name, "")) for name in names}
+        inputs = [name for name in names if "Array" in notes[name] or "Tensor" in notes[name]]
+        self.parameters = names
+        self.positional = function.__code__.co_argcount - skip
+        self.defaults = default_values(function)
+        self.inputs = tuple(inputs)
+        self.optional = frozenset([name for name in names if "None" in notes[name]])
+        self.attributes = frozenset(names) - set(inputs)
+        self.variadic = any(["Sequence[" in notes[name] for name in inputs])
         self.arity = len(self.inputs)
         self.plain = not self.attributes and not self.variadic
         self.oracle = None
@@ -85,30 +88,36 @@ class Op:
         self.make_errors = function
         return function
 
+    @property
+    def shapes_differ(self):
+        """Whether shapes of operands that do not broadcast may be right."""
+        return not self.plain or getattr(self, "prepare_attributes", None) is not None
+
+    def grouped(self, values):
+        """Return ``values`` as the function takes them: one sequence for a variadic op."""
+        return (values,) if self.variadic else values
+
     def bind(self, args, kwargs):
         """Return (inputs, attributes) of a call, complete and in order."""
-        parameters = self.parameters
-        if len(args) > len(parameters):
+        if len(args) > self.positional:
             raise self.bad_call(args, kwargs)
         inputs = []
         attributes = {}
-        taken = 0
-        for i in range(len(parameters)):
-            p = parameters[i]
-            if i < len(args) and p.kind != p.KEYWORD_ONLY:
+        taken = len(args)
+        for i, name in enumerate(self.parameters):
+            if i < len(args):
                 value = args[i]
-                if p.name in kwargs:
+                if name in kwargs:
                     raise self.bad_call(args, kwargs)
+            elif name in kwargs:
+                value = kwargs[name]
                 taken += 1
-            elif p.name in kwargs:
-                value = kwargs[p.name]
-                taken += 1
+            elif name in self.defaults:
+                value = self.defaults[name]
             else:
-                value = p.default
-                if value is _MISSING:
-                    raise self.bad_call(args, kwargs)
-            if p.name in self.attributes:
-                attributes[p.name] = value
+                raise self.bad_call(args, kwargs)
+            if name in self.attributes:
+                attributes[name] = value
             elif self.variadic:
                 if isinstance(value, Tensor) or not hasattr(value, "__iter__"):
                     raise DTypeError(
@@ -122,19 +131,41 @@ class Op:
             raise self.bad_call(args, kwargs)
         return tuple(inputs), attributes
 
+    @property
+    def __signature__(self):
+        """The signature that callers see."""
+        from inspect import Signature, signature  # noqa: PLC0415  slow
+
+        return Signature(list(signature(self.function).parameters.values())[self.skipped :])
+
     def bad_call(self, args, kwargs, error="the arguments do not fit"):
         """Return the error for arguments that do not fit the signature, or for ``error``."""
+        signature = self.__signature__
         try:
-            self.__signature__.bind(*args, **kwargs)
+            signature.bind(*args, **kwargs)
             reason = str(error)
         except TypeError as mismatch:
             reason = str(mismatch)
-        return DTypeError(f"{self.name}: {reason}. Hint: {self.name}{self.__signature__}.")
+        return DTypeError(f"{self.name}: {reason}. Hint: {self.name}{signature}.")
+
+    def missing(self, i):
+        """Return the error for None as input number ``i``, which is not optional."""
+        name = self.inputs[0 if self.variadic else i]
+        return DTypeError(f"{self.name}: {name} is None. Hint: {self.name}{self.__signature__}.")
 
 
-def _is_input(parameter):
-    annotation = str(parameter.annotation)
-    return "Array" in annotation or "Tensor" in annotation
+def argument_names(function):
+    """Return the names of a function's parameters; ``inspect`` would take most of the import."""
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def default_values(function):
+    """Return the defaults of a function's parameters, by name."""
+    code = function.__code__
+    values = function.__defaults__ or ()
+    names = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
+    return {**dict(zip(names, values, strict=True)), **(function.__kwdefaults__ or {})}
 
 
 class Primitive(Op):
@@ -153,7 +184,6 @@ class Primitive(Op):
             None if promotes is None else tuple([n in promotes for n in self.inputs])
         )
         self.prepare_attributes = None
-        self.explain = None
         self.rules = {}  # input name -> (rule, names it reads, names it answers for)
         self.plans = {}  # bit mask of the inputs that need gradients -> Plan
 
@@ -178,7 +208,7 @@ class Primitive(Op):
         """
 
         def define(rule):
-            reads = tuple(inspect.signature(rule).parameters)
+            reads = argument_names(rule)
             allowed = {"g", "out", "outs", "needs", *self.inputs, *self.attributes}
             for name in self.inputs:
                 allowed |= {f"{name}_shape", f"{name}_dtype", f"{name}_shapes"}
@@ -267,9 +297,9 @@ class Primitive(Op):
             inputs = self.to_tensors(inputs)
             first, arrays, mask = self.promote(inputs)
         backend = first._backend
-        if self.prepare_attributes is not None:
-            attributes = self.prepare_attributes(*self.grouped(inputs), **attributes)
         try:
+            if self.prepare_attributes is not None:
+                attributes = self.prepare_attributes(*self.grouped(inputs), **attributes)
             if self.direct:
                 if self.direct_backend is not backend:
                     self.direct_function = getattr(backend, self.name)
@@ -283,7 +313,7 @@ class Primitive(Op):
         except HelixError:
             raise
         except Exception as error:
-            raise self.failure(error, inputs, attributes) from error
+            raise failure(self, error, inputs, attributes) from error
 
         if type(result) is tuple:
             outputs = tuple([new_tensor(backend.ensure(array), backend) for array in result])
@@ -300,10 +330,6 @@ class Primitive(Op):
             self.record(inputs, attributes, mask, output)
         return output
 
-    def grouped(self, values):
-        """Return ``values`` as the function takes them: one sequence for a variadic op."""
-        return (values,) if self.variadic else values
-
     def to_tensors(self, inputs):
         """Return ``inputs`` with everything but scalars and None made tensors; at least one is."""
         like = None
@@ -312,20 +338,29 @@ class Primitive(Op):
                 like = value
                 break
         result = []
-        for value in inputs:
-            if isinstance(value, Tensor) or value is None:
+        for i, value in enumerate(inputs):
+            if isinstance(value, Tensor):
                 pass
-            elif isinstance(value, _SCALARS) and (like is not None or len(inputs) > 1):
+            elif value is None:
+                if self.variadic or self.inputs[i] not in self.optional:
+                    raise self.missing(i)
+            elif isinstance(value, _SCALARS) and self.is_weak(i, inputs, like):
                 pass
             else:
                 value = as_tensor(self.name, value, like)  # noqa: PLW2901
                 like = like if like is not None else value
             result.append(value)
         if like is None:
-            if not result or result[0] is None:
+            if not result:
                 raise DTypeError(f"{self.name}: needs at least one tensor.")
             result[0] = as_tensor(self.name, result[0])
         return tuple(result)
+
+    def is_weak(self, i, inputs, like):
+        """Say whether a Python scalar stays one, to take part in promotion as a weak type."""
+        if self.promotes is not None and not self.promotes[i]:
+            return False
+        return like is not None or len(inputs) > 1
 
     def promote(self, inputs):
         """Return (first tensor, arrays in their common dtype, mask of those with gradients)."""
@@ -371,24 +406,6 @@ class Primitive(Op):
                     ) from error
             arrays.append(array)
         return first, arrays, mask
-
-    def failure(self, error, inputs, attributes):
-        """Return the library's error for a forward rule that raised ``error``."""
-        tensors = [value for value in inputs if isinstance(value, Tensor)]
-        if self.explain is not None:
-            found = self.explain(*self.grouped(inputs), **attributes)
-            if found is not None:
-                return found
-        if self.prepare_attributes is None:  # elementwise: all operands have to broadcast
-            try:
-                shapes.broadcast(self.name, *[tensor.shape for tensor in tensors])
-            except ShapeError as found:
-                return found
-        what = ", ".join([f"{t.shape} {t.dtype}" for t in tensors])
-        options = "".join([f", {k}={v!r}" for k, v in attributes.items()])
-        if isinstance(error, TypeError):
-            return DTypeError(f"{self.name}: does not take {what}{options}: {error}")
-        return BackendError(f"{self.name}: failed for {what}{options}: {error}")
 
     # Recording
 
@@ -665,8 +682,9 @@ class Composite(Op):
 
     def __init__(self, function, name):
         Op.__init__(self, function, name, 0)
-        names = [p.name for p in self.parameters if p.kind != p.KEYWORD_ONLY]
+        names = self.parameters[: self.positional]
         self.converts = tuple([n in self.inputs and not self.variadic for n in names])
+        self.convertible = frozenset([] if self.variadic else self.inputs)
 
     def __call__(self, *args, **kwargs):
         converts = self.converts
@@ -674,12 +692,17 @@ class Composite(Op):
             if converts[i] and not isinstance(args[i], Tensor):
                 args = self.converted(args)
                 break
+        for name, value in kwargs.items():
+            if name in self.convertible and not isinstance(value, Tensor):
+                args, kwargs = self.converted_by_name(args, kwargs)
+                break
         try:
             return self.function(*args, **kwargs)
-        except TypeError as error:
-            if isinstance(error, HelixError):
-                raise
-            raise self.bad_call(args, kwargs, error) from error
+        except HelixError:
+            raise
+        except Exception as error:
+            inputs, attributes = self.bind(args, kwargs)
+            raise failure(self, error, inputs, attributes) from error
 
     def converted(self, args):
         """Return ``args`` with array-likes made tensors; None stays."""
@@ -690,10 +713,29 @@ class Composite(Op):
                 break
         result = list(args)
         for i in range(min(len(args), len(self.converts))):
-            value = args[i]
-            if self.converts[i] and value is not None and not isinstance(value, Tensor):
-                result[i] = as_tensor(self.name, value, like)
+            if self.converts[i]:
+                result[i] = self.converted_one(self.parameters[i], args[i], like)
         return tuple(result)
+
+    def converted_by_name(self, args, kwargs):
+        """Return ``(args, kwargs)`` with array-likes among ``kwargs`` made tensors."""
+        like = None
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor):
+                like = value
+                break
+        result = dict(kwargs)
+        for name in self.convertible & set(kwargs):
+            result[name] = self.converted_one(name, kwargs[name], like)
+        return args, result
+
+    def converted_one(self, name, value, like):
+        """Return an input as a tensor; None stays if it is optional."""
+        if value is not None:
+            return as_tensor(self.name, value, like)
+        if name not in self.optional:
+            raise self.missing(self.inputs.index(name))
+        return None
 
 
 class Fused(Op):
@@ -730,6 +772,8 @@ class Fused(Op):
             if value is not None and not isinstance(value, Tensor):
                 value = as_tensor(self.name, value, first)
             if value is None:
+                if self.inputs[i] not in self.optional:
+                    raise self.missing(i)
                 arrays.append(None)
             else:
                 if first is None:
@@ -740,19 +784,24 @@ class Fused(Op):
                     mask |= 1 << i
                 arrays.append(value._array)
             tensors.append(value)
-        if self.check_call is not None:
-            self.check_call(*tensors, **attributes)
-        kernel = first._backend.kernels.find(self.name, arrays, attributes)
-        if kernel is None:
-            return self.define(tensors, attributes)
-        if self.writes:
-            for name in self.writes:
-                i = self.inputs.index(name)
-                if tensors[i] is not None:
-                    arrays[i] = tensors[i]._begin_write(self.name)
-            kernel(*arrays, **attributes)
-            return None
-        return self.run_kernel(kernel, tensors, arrays, attributes, mask)
+        try:
+            if self.check_call is not None:
+                self.check_call(*tensors, **attributes)
+            kernel = first._backend.kernels.find(self.name, arrays, attributes)
+            if kernel is None:
+                return self.define(tensors, attributes)
+            if self.writes:
+                for name in self.writes:
+                    i = self.inputs.index(name)
+                    if tensors[i] is not None:
+                        arrays[i] = tensors[i]._begin_write(self.name)
+                kernel(*arrays, **attributes)
+                return None
+            return self.run_kernel(kernel, tensors, arrays, attributes, mask)
+        except HelixError:
+            raise
+        except Exception as error:
+            raise failure(self, error, tensors, attributes) from error
 
     def define(self, tensors, attributes):
         """Run the definition."""

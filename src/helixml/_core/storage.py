@@ -13,7 +13,6 @@ import sys
 import weakref
 
 
-
 class Cell:
     """Version, last writer and viewers of one shared array."""
 

@@ -12,11 +12,13 @@ names and nothing else of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy import ndarray
 
 from helixml import dtypes
-from helixml._core import tape
 from helixml._core.modes import recording
 from helixml._core.storage import Cell
 from helixml.device import Device
@@ -31,6 +33,9 @@ from helixml.errors import (
 
 class Ops:
     """The ops that tensor methods call, filled in when `helixml.ops` is imported."""
+
+    def __getattr__(self, name: str) -> Any:  # reached only by a name that was not filled in
+        raise AttributeError(f"no op {name!r}: was helixml.ops imported?")
 
 
 OPS = Ops()
@@ -69,7 +74,7 @@ class Tensor:
         "grad",
     )
 
-    def __init__(self, array, backend):
+    def __init__(self, array: Any, backend: Any) -> None:
         # Private: users call helixml.tensor; ops call new_tensor with arrays that they own.
         self._array = array
         self._backend = backend
@@ -82,17 +87,17 @@ class Tensor:
     # What it is
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Sizes of the axes, a tuple of integers."""
         return tuple(self._array.shape)
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         """Number of axes."""
         return len(self._array.shape)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of elements."""
         total = 1
         for n in self._array.shape:
@@ -100,33 +105,33 @@ class Tensor:
         return total
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         """Type of the elements, a ``numpy.dtype``."""
         array = self._array
         return array.dtype if type(array) is ndarray else self._backend.dtype_of(array)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes that the elements take: size times item size."""
         return self.size * self.dtype.itemsize
 
     @property
-    def device(self):
+    def device(self) -> Device:
         """Where the array lives."""
         return self._backend.device
 
     @property
-    def is_leaf(self):
+    def is_leaf(self) -> bool:
         """Whether no recorded op made it."""
         return self._node is None
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         """Whether gradients flow to it. Can be set on leaves of a float dtype."""
         return self._tracked or self._node is not None
 
     @requires_grad.setter
-    def requires_grad(self, value):
+    def requires_grad(self, value: bool) -> None:
         value = bool(value)
         if self._node is not None and not value:
             raise GraphError(
@@ -139,20 +144,26 @@ class Tensor:
         self._tracked = value and self._node is None
 
     @property
-    def T(self):  # noqa: N802  the array API's name
+    def T(self) -> Tensor:
         """The transpose of a matrix (exactly two axes)."""
         if self.ndim != 2:
             raise ShapeError(f"T: needs two axes, the shape is {self.shape}. Hint: .mT")
         return OPS.permute_dims(self, (1, 0))
 
     @property
-    def mT(self):  # noqa: N802  the array API's name
+    def mT(self) -> Tensor:
         """The last two axes exchanged."""
         return OPS.matrix_transpose(self)
 
     # Gradients
 
-    def backward(self, gradient=None, *, create_graph=False, retain_graph=None):
+    def backward(
+        self,
+        gradient: Any = None,
+        *,
+        create_graph: bool = False,
+        retain_graph: bool | None = None,
+    ) -> None:
         """Add dself/dleaf to ``leaf.grad`` of every leaf that this tensor was computed from.
 
         Parameters
@@ -169,7 +180,7 @@ class Tensor:
         """
         OPS.backward(self, gradient, create_graph, retain_graph)
 
-    def detach(self):
+    def detach(self) -> Tensor:
         """Return the same values outside the graph."""
         out = Tensor(self._array, self._backend)
         self._share(out)
@@ -177,7 +188,7 @@ class Tensor:
 
     # Sharing and writing
 
-    def _share(self, other=None):
+    def _share(self, other: Any = None) -> Cell:
         """Return the cell of this array, made now if need be; ``other`` looks at the array too."""
         cell = self._cell
         if cell is None:
@@ -188,7 +199,7 @@ class Tensor:
             cell.add_viewer(other)
         return cell
 
-    def _begin_write(self, op):
+    def _begin_write(self, op: str) -> Any:
         """Return this tensor's array, ready to be overwritten, and count the write.
 
         Raises InplaceError if the tensor is not a leaf, or requires a gradient while recording.
@@ -219,7 +230,7 @@ class Tensor:
         self._array = self._backend.writable(self._array)  # a broadcast view is not
         return self._array
 
-    def assign_(self, value):
+    def assign_(self, value: Any) -> Tensor:
         """Overwrite the elements in place.
 
         For leaves: parameters under `no_grad`, running statistics, buffers. Shape and dtype stay.
@@ -255,7 +266,7 @@ class Tensor:
         self._array = backend.assign(target, source)
         return self
 
-    def _become(self, other):
+    def _become(self, other: Tensor) -> None:
         """Take the array, device and node of ``other``: this object under all its names."""
         self._array = other._array
         self._backend = other._backend
@@ -267,7 +278,7 @@ class Tensor:
 
     # Leaving
 
-    def numpy(self, copy=False):
+    def numpy(self, copy: bool = False) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array.
 
         Without ``copy``, a tensor on the CPU gives a read-only view of its own memory.
@@ -281,161 +292,161 @@ class Tensor:
         array.flags.writeable = False
         return array
 
-    def item(self):
+    def item(self) -> Any:
         """Return the only element as a Python scalar."""
         if self.size != 1:
             raise ShapeError(f"item: needs exactly one element, the shape is {self.shape}.")
         return self._backend.to_numpy(self._array).item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         """Return the values as nested lists of Python scalars."""
         return self._backend.to_numpy(self._array).tolist()
 
-    def to(self, device):
+    def to(self, device: str | Device) -> Tensor:
         """Return the values on another device (this tensor itself if it lives there)."""
         return OPS.to_device(self, Device(device))
 
-    def astype(self, dtype):
+    def astype(self, dtype: Any) -> Tensor:
         """Return the values in another dtype."""
         return OPS.astype(self, dtype)
 
     # Methods that are ops
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: Any) -> Tensor:
         """Return the values in another shape; see `helixml.reshape`."""
         if len(shape) == 1 and not hasattr(shape[0], "__index__"):
             shape = shape[0]
         return OPS.reshape(self, shape)
 
-    def permute_dims(self, *axes):
+    def permute_dims(self, *axes: Any) -> Tensor:
         """Return the axes in another order; see `helixml.permute_dims`."""
         if len(axes) == 1 and not hasattr(axes[0], "__index__"):
             axes = axes[0]
         return OPS.permute_dims(self, axes)
 
-    def sum(self, axis=None, keepdims=False):
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the sum over ``axis``; see `helixml.sum`."""
         return OPS.sum(self, axis=axis, keepdims=keepdims)
 
-    def mean(self, axis=None, keepdims=False):
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the mean over ``axis``; see `helixml.mean`."""
         return OPS.mean(self, axis=axis, keepdims=keepdims)
 
-    def max(self, axis=None, keepdims=False):
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the maximum over ``axis``; see `helixml.max`."""
         return OPS.max(self, axis=axis, keepdims=keepdims)
 
-    def min(self, axis=None, keepdims=False):
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the minimum over ``axis``; see `helixml.min`."""
         return OPS.min(self, axis=axis, keepdims=keepdims)
 
     # Operators
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Tensor:
         return OPS.add(self, other)
 
-    def __radd__(self, other):
+    def __radd__(self, other: Any) -> Tensor:
         return OPS.add(other, self)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Tensor:
         return OPS.subtract(self, other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Tensor:
         return OPS.subtract(other, self)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Tensor:
         return OPS.multiply(self, other)
 
-    def __rmul__(self, other):
+    def __rmul__(self, other: Any) -> Tensor:
         return OPS.multiply(other, self)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> Tensor:
         return OPS.divide(self, other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> Tensor:
         return OPS.divide(other, self)
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: Any) -> Tensor:
         return OPS.floor_divide(self, other)
 
-    def __rfloordiv__(self, other):
+    def __rfloordiv__(self, other: Any) -> Tensor:
         return OPS.floor_divide(other, self)
 
-    def __mod__(self, other):
+    def __mod__(self, other: Any) -> Tensor:
         return OPS.remainder(self, other)
 
-    def __rmod__(self, other):
+    def __rmod__(self, other: Any) -> Tensor:
         return OPS.remainder(other, self)
 
-    def __pow__(self, other):
+    def __pow__(self, other: Any) -> Tensor:
         return OPS.pow(self, other)
 
-    def __rpow__(self, other):
+    def __rpow__(self, other: Any) -> Tensor:
         return OPS.pow(other, self)
 
-    def __matmul__(self, other):
+    def __matmul__(self, other: Any) -> Tensor:
         return OPS.matmul(self, other)
 
-    def __rmatmul__(self, other):
+    def __rmatmul__(self, other: Any) -> Tensor:
         return OPS.matmul(other, self)
 
-    def __neg__(self):
+    def __neg__(self) -> Tensor:
         return OPS.negative(self)
 
-    def __pos__(self):
+    def __pos__(self) -> Tensor:
         return self
 
-    def __abs__(self):
+    def __abs__(self) -> Tensor:
         return OPS.abs(self)
 
-    def __invert__(self):
+    def __invert__(self) -> Tensor:
         return OPS.bitwise_invert(self)
 
-    def __and__(self, other):
+    def __and__(self, other: Any) -> Tensor:
         return OPS.bitwise_and(self, other)
 
-    def __rand__(self, other):
+    def __rand__(self, other: Any) -> Tensor:
         return OPS.bitwise_and(other, self)
 
-    def __or__(self, other):
+    def __or__(self, other: Any) -> Tensor:
         return OPS.bitwise_or(self, other)
 
-    def __ror__(self, other):
+    def __ror__(self, other: Any) -> Tensor:
         return OPS.bitwise_or(other, self)
 
-    def __xor__(self, other):
+    def __xor__(self, other: Any) -> Tensor:
         return OPS.bitwise_xor(self, other)
 
-    def __rxor__(self, other):
+    def __rxor__(self, other: Any) -> Tensor:
         return OPS.bitwise_xor(other, self)
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> Any:
         return OPS.equal(self, other)
 
-    def __ne__(self, other):
+    def __ne__(self, other: Any) -> Any:
         return OPS.not_equal(self, other)
 
-    def __lt__(self, other):
+    def __lt__(self, other: Any) -> Tensor:
         return OPS.less(self, other)
 
-    def __le__(self, other):
+    def __le__(self, other: Any) -> Tensor:
         return OPS.less_equal(self, other)
 
-    def __gt__(self, other):
+    def __gt__(self, other: Any) -> Tensor:
         return OPS.greater(self, other)
 
-    def __ge__(self, other):
+    def __ge__(self, other: Any) -> Tensor:
         return OPS.greater_equal(self, other)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return object.__hash__(self)
 
     # Indexing
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Tensor:
         return OPS.getitem(self, index)
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         if self._tracked and recording.get():
             raise InplaceError(
                 f"setitem: this leaf (shape {self.shape}) requires a gradient, and x[i] = v would "
@@ -444,24 +455,24 @@ class Tensor:
         OPS.setitem(self, index, value)
 
     @property
-    def at(self):
+    def at(self) -> Any:
         """Updates that return a new tensor: ``x.at[i].set(v)``, ``x.at[i].add(v)``."""
         return OPS.at(self)
 
-    def __len__(self):
+    def __len__(self) -> int:
         shape = self._array.shape
         if len(shape) == 0:
             raise DTypeError("len: a scalar tensor has no length. Hint: its shape is ().")
         return shape[0]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise DTypeError("iteration: a scalar tensor has no axis to go along.")
         return iter([self[i] for i in range(len(self))])
 
     # Python scalars
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         if self.size != 1:
             raise ShapeError(
                 f"bool: the truth of {self.size} elements (shape {self.shape}) is ambiguous. "
@@ -469,16 +480,16 @@ class Tensor:
             )
         return bool(self.item())
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.item())
 
-    def __int__(self):
+    def __int__(self) -> int:
         return int(self.item())
 
-    def __complex__(self):
+    def __complex__(self) -> complex:
         return complex(self.item())
 
-    def __index__(self):
+    def __index__(self) -> int:
         if self.ndim != 0 or dtypes.kind(self.dtype) not in "ui":
             raise DTypeError(
                 f"index: only a scalar of an integer dtype can index, not shape {self.shape}, "
@@ -488,27 +499,27 @@ class Tensor:
 
     # Looks and protocols
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return OPS.represent(self)
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return OPS.to_array(self, dtype, copy)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return OPS.array_ufunc(ufunc, method, inputs, options)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return OPS.reduce(self)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Any:
         rebuild, args = self.__reduce__()[:2]
         return rebuild(*args)
 
 
-def new_tensor(array, backend):
+def new_tensor(array: Any, backend: Any) -> Tensor:
     """Make a tensor of an array that nobody else looks at: ``Tensor(...)`` with less ceremony."""
     tensor = Tensor.__new__(Tensor)
     tensor._array = array
@@ -521,13 +532,13 @@ def new_tensor(array, backend):
     return tensor
 
 
-def as_tensor(op, value, like=None):
+def as_tensor(op: str, value: Any, like: Tensor | None = None) -> Tensor:
     """Return ``value`` as a tensor on the device of ``like``; scalars take its dtype's kind."""
     if isinstance(value, Tensor):
         return value
     return OPS.convert(op, value, like)
 
 
-def device_mismatch(op, x, y):
+def device_mismatch(op: str, x: Tensor, y: Tensor) -> Exception:
     """Return the error for operands on different devices."""
     return OPS.device_mismatch(op, x, y)

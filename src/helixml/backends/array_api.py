@@ -6,8 +6,9 @@ there are no kernels: definitions run. NumPy is touched only where arrays come i
 
 Arrays are never written: `assign` gives a new one. Dtypes are those of the standard that the
 namespace has; the standard knows no 16-bit floats and no arithmetic of booleans, so both are
-refused. Proved on array_api_strict, which allows nothing that the standard does not promise. Another
-namespace is a device after ``registry.register("name", lambda: ArrayApiBackend(xp, Device("name")))``.
+refused. Proved on array_api_strict, which allows nothing that the standard does not promise.
+Another namespace ``xp`` becomes a device by
+``registry.register("name", lambda: ArrayApiBackend(xp, Device("name")))``.
 """
 
 from __future__ import annotations
@@ -251,10 +252,12 @@ class ArrayApiBackend(BackendBase):
                 plain.append(entry)
                 continue
             start, step, count = entry
-            if step < 0:
+            if count == 0:
+                start, step, count = 0, 1, 0
+            elif step < 0:
                 backward.append(len(plain) - sum(isinstance(item, int) for item in plain))
                 start, step = start + (count - 1) * step, -step
-            plain.append(slice(start, start + (count - 1) * step + 1, step) if count else slice(0, 0))
+            plain.append(slice(start, start + max((count - 1) * step + 1, 0), step))
         x = x[tuple(plain)]
         return self._xp.flip(x, axis=tuple(backward)) if backward else x
 

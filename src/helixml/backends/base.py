@@ -32,7 +32,7 @@ _LOW = 0xFFFFFFFF
 _REAL = (dtypes.bool_, *dtypes.SIGNED, *dtypes.UNSIGNED, *dtypes.FLOATS)
 
 # What a basic index says of one axis: None for a new one, a position, or (start, step, count).
-Entry: TypeAlias = None | int | tuple[int, int, int]
+Entry: TypeAlias = int | tuple[int, int, int] | None
 
 
 class BackendBase:
@@ -80,7 +80,7 @@ class BackendBase:
     # Indexing
 
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...], /) -> Array:
-        """Return zeros of ``shape`` with ``x`` written at the basic ``index``, padded axis by axis."""
+        """Return zeros of ``shape`` with ``x`` written at ``index``: padded axis by axis."""
         entries = [entry for entry in explicit(index, shape) if entry is not None]
         counts = tuple(entry[2] if isinstance(entry, tuple) else 1 for entry in entries)
         x = self.reshape(x, counts)
@@ -100,7 +100,8 @@ class BackendBase:
         head, count, tail = tuple(x.shape[:axis]), x.shape[axis], tuple(x.shape[axis + 1 :])
         apart = self.reshape(x, (*head, count, 1, *tail))
         gaps = self.zeros((*head, count, step - 1, *tail), dtype=self.dtype_of(x))
-        spaced = self.reshape(self.concat([apart, gaps], axis=axis + 1), (*head, count * step, *tail))
+        spaced = self.concat([apart, gaps], axis=axis + 1)
+        spaced = self.reshape(spaced, (*head, count * step, *tail))
         kept = slice(0, (count - 1) * step + 1)
         return self.getitem(spaced, (*(slice(None),) * axis, kept))
 
@@ -168,9 +169,7 @@ class BackendBase:
         taken = self.take(self.reshape(x, (-1,)), self.reshape(flat, (-1,)), axis=0)
         return self.reshape(taken, tuple(indices.shape))
 
-    def scatter_add_along_axis(
-        self, x: Array, indices: Array, /, *, axis: int, size: int
-    ) -> Array:
+    def scatter_add_along_axis(self, x: Array, indices: Array, /, *, axis: int, size: int) -> Array:
         """Return the adjoint of `take_along_axis`, by positions in the flat array."""
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         flat = self.reshape(self._positions(indices, axis, size), (-1,))
@@ -204,9 +203,7 @@ class BackendBase:
 
     # Scans
 
-    def linear_scan(
-        self, a: Array, b: Array, initial: Array | None, /, *, reverse: bool
-    ) -> Array:
+    def linear_scan(self, a: Array, b: Array, initial: Array | None, /, *, reverse: bool) -> Array:
         """Return h_t = a_t h_(t-1) + b_t along the last axis, step by step."""
         length = b.shape[-1]
         if length == 0:

@@ -21,6 +21,7 @@ from helixml.device import Device
 from helixml.dtypes import DType
 from helixml.shapes import Shape
 
+# ruff: noqa: D102  what is not documented here is documented by the standard
 __all__ = ["Array", "ComputeBackend"]
 
 Array = Any  # a raw array of whatever kind the backend uses

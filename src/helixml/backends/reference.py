@@ -49,9 +49,12 @@ class ReferenceBackend(CpuBackend):
 
     def capabilities(self) -> dict[str, Any]:
         """Return NumPy's version and the names of the kernels."""
-        names = sorted(self.kernels)
-        return {"name": self.name, "device": str(self.device), "kernels": names,
-                "numpy": np.__version__}
+        return {
+            "name": self.name,
+            "device": str(self.device),
+            "kernels": sorted(self.kernels),
+            "numpy": np.__version__,
+        }
 
     def sigmoid(self, x: Array, /) -> Array:
         """Return 1 / (1 + exp(-x)), element by element."""
@@ -70,21 +73,21 @@ class ReferenceBackend(CpuBackend):
         """Return zeros with ``size`` entries along ``axis``, and ``x`` added at ``indices``."""
         before, after = x.shape[:axis], x.shape[axis + indices.ndim :]
         result = np.zeros((*before, size, *after), dtypes.accumulation(x.dtype))
-        every = (slice(None),) * axis
+        rows = np.moveaxis(result, axis, 0)  # a view: what is added to a row is in the result
         for i in np.ndindex(indices.shape):
-            result[(*every, int(indices[i]))] += x[(*every, *i)]
+            rows[int(indices[i])] += x[(*(slice(None),) * axis, *i)]
         return result.astype(x.dtype)
 
-    def take_along_axis(self, x: Array, indices: Array, /, *, axis: int) -> Array:
+    def take_along_axis(  # type: ignore[override]  # NumPy's has more overloads
+        self, x: Array, indices: Array, /, *, axis: int
+    ) -> Array:
         """Return the entries of ``x`` along ``axis`` at ``indices``."""
         result = np.empty(indices.shape, x.dtype)
         for i in np.ndindex(indices.shape):
             result[i] = x[(*i[:axis], int(indices[i]), *i[axis + 1 :])]
         return result
 
-    def scatter_add_along_axis(
-        self, x: Array, indices: Array, /, *, axis: int, size: int
-    ) -> Array:
+    def scatter_add_along_axis(self, x: Array, indices: Array, /, *, axis: int, size: int) -> Array:
         """Return the adjoint of `take_along_axis`."""
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         result = np.zeros(shape, dtypes.accumulation(x.dtype))
@@ -295,9 +298,11 @@ def cross_entropy(
 
 
 def log_softmax(row: Array) -> Array:
-    """Return log p of one row, x - m - log sum e^(x - m) with m the largest x."""
-    shifted = wide(row) - max(wide(row))
-    return shifted - math.log(sum(np.exp(shifted)))
+    """Return log p of one row, x - m - log(sum e^(x - m)) with m the largest x."""
+    x = wide(row)
+    shifted = x - max(x)
+    logp: Array = shifted - math.log(sum(np.exp(shifted)))
+    return logp
 
 
 def cross_entropy_vjp(
@@ -343,10 +348,11 @@ def causal_conv1d(
     p = np.empty(x.shape)
     y = np.empty(x.shape)
     for i, c, t in np.ndindex(x.shape):
-        p[i, c, t] = sum(weight[c] * padded[i, c, t : t + k])
+        total = float(sum(weight[c] * padded[i, c, t : t + k]))
         if bias is not None:
-            p[i, c, t] += bias[c]
-        y[i, c, t] = silu(p[i, c, t]) if activation == "silu" else p[i, c, t]
+            total += float(bias[c])
+        p[i, c, t] = total
+        y[i, c, t] = silu(total) if activation == "silu" else total
     return (y.astype(x.dtype),), (p,)
 
 
@@ -370,14 +376,14 @@ def causal_conv1d_vjp(
     With gp_t = g_t act'(p_t): every x that y_t saw gets gp_t times the tap that saw it, and every
     tap gets gp_t times the x it saw; the bias gets the sum of gp_t.
     """
-    x, weight, bias, initial_state = inputs
+    x, weight, _, initial_state = inputs
     assert x is not None and weight is not None
     padded = with_past(x, weight, initial_state)
     k = weight.shape[1]
     g = cotangent(cotangents[0], x.shape)
     g_padded, gw, gbias = zeros(padded), zeros(weight), np.zeros(x.shape[1])
     for i, c, t in np.ndindex(x.shape):
-        slope = silu_slope(residuals[0][i, c, t]) if activation == "silu" else 1.0
+        slope = silu_slope(float(residuals[0][i, c, t])) if activation == "silu" else 1.0
         gp = g[i, c, t] * slope
         g_padded[i, c, t : t + k] += gp * weight[c]
         gw[c] += gp * padded[i, c, t : t + k]
@@ -467,7 +473,7 @@ def selective_scan_vjp(
     - both read the step:   gs_t = gh . (A a_t h_(t-1) + B_t u_t)
     - h_t reads h_(t-1):    gh <- a_t gh
 
-    softplus' is the sigmoid, so gdelta_t = gs_t sigmoid(delta_t + bias) with softplus, gs_t without.
+    softplus' is the sigmoid: gdelta_t = gs_t sigmoid(delta_t + bias) with softplus, gs_t without.
     What is left of gh is the gradient of the initial state.
     """
     u, delta, A, B, C, D, z, delta_bias, _ = inputs

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from helixml import config
@@ -95,14 +93,14 @@ def default() -> ComputeBackend:
 
 
 def make(device: Device) -> Any:  # Any: a factory may give anything
-    """Return what the factory of ``device`` gives, unchecked and new; `get` is for everyone else."""
+    """Return what the factory of ``device`` gives, new and unchecked; others want `get`."""
     factory = _registered.get(device.kind)
     if factory is not None:
         return factory()
     if device.kind in _BUILT_IN:
         module, function = _BUILT_IN[device.kind].split(":")
         return getattr(import_module(module), function)(device)
-    for entry in entry_points(group=GROUP, name=device.kind):
+    for entry in _entry_points(name=device.kind):
         try:
             factory = entry.load()
         except (ImportError, AttributeError) as error:
@@ -113,7 +111,9 @@ def make(device: Device) -> Any:  # Any: a factory may give anything
         return factory()
     if device.kind in _UNAVAILABLE:
         raise DeviceError(f"device {device.name!r}: {_UNAVAILABLE[device.kind]}. Hint: use 'cpu'.")
-    known = sorted({*_BUILT_IN, *_registered, *(e.name for e in entry_points(group=GROUP))})
+    known = sorted({*_BUILT_IN, *_registered, *(e.name for e in _entry_points())})
+    from difflib import get_close_matches  # noqa: PLC0415  slow to import
+
     near = get_close_matches(device.kind, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
     raise DeviceError(f"device {device.name!r}: no backend serves it. Hint: {hint}")
@@ -137,7 +137,7 @@ def _incomplete(name: str, found: Any) -> BackendError:
 def available() -> dict[str, str]:
     """Return, for each known kind, ``"ok"`` or the reason why it cannot be used."""
     report = {}
-    kinds = {*_BUILT_IN, *_registered, *_UNAVAILABLE, *(e.name for e in entry_points(group=GROUP))}
+    kinds = {*_BUILT_IN, *_registered, *_UNAVAILABLE, *(e.name for e in _entry_points())}
     for kind in sorted(kinds):
         try:
             get(kind)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from helixml.cli.group import shared_options
+from helixml.cli.group import program, shared_options
 
 __all__ = ["command"]
 
@@ -53,7 +53,7 @@ def command(
     if (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
         raise CheckpointError(
             f"generate: the run in {run} is not finished. "
-            f"Hint: helixml train --resume {shlex.quote(run)}"
+            f"Hint: {program()} train --resume {shlex.quote(run)}"
         )
     model = models.from_pretrained(folder)
     stream = sample_bytes(

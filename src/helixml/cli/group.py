@@ -7,8 +7,13 @@ An error of the library is printed as ``error:`` and ``hint:`` without a traceba
 from __future__ import annotations
 
 import functools
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -16,7 +21,7 @@ import click
 import helixml
 from helixml.errors import ConfigError, DataError, DeviceError, HelixError, MissingDependencyError
 
-__all__ = ["main", "shared_options", "stopped_by"]
+__all__ = ["main", "program", "shared_options", "stopped_by"]
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -75,6 +80,14 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
             raise SystemExit(_exit_code(error)) from error
 
     return wrapper
+
+
+def program() -> str:
+    """Return what to type for this program here: its name, or its path if it is not on PATH."""
+    script = Path(sys.executable).with_name("helixml")
+    if shutil.which("helixml") or not script.exists():
+        return "helixml"
+    return shlex.quote(os.path.relpath(script))
 
 
 def stopped_by(signal: int) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from helixml.cli.group import shared_options, stopped_by
+from helixml.cli.group import program, shared_options, stopped_by
 
 if TYPE_CHECKING:
     from helixml.training import Result, TrainConfig
@@ -93,7 +93,7 @@ def command(
     if result.interrupted:
         reporter.note(
             f"stopped after step {result.step} of {result.steps}; a checkpoint is saved\n"
-            f"go on with: helixml train --resume {shlex.quote(str(result.folder))}"
+            f"go on with: {program()} train --resume {shlex.quote(str(result.folder))}"
         )
         raise SystemExit(stopped_by(result.interrupted))
     _print(result, as_json=as_json)
@@ -101,7 +101,7 @@ def command(
         f"steps {result.step_seconds:.1f} s, held-out measurement {result.held_out_seconds:.1f} s, "
         f"sample {result.sample_seconds:.1f} s\n"
         f"run folder: {result.folder}\n"
-        f"let it write: helixml generate {shlex.quote(str(result.folder))} --prompt 'ROMEO'"
+        f"let it write: {program()} generate {shlex.quote(str(result.folder))} --prompt 'ROMEO'"
     )
 
 

@@ -255,6 +255,6 @@ class MambaLM(Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
-        from helixml.models.pretrained import save  # noqa: PLC0415  it names this class
+        from helixml.models.pretrained import save
 
         save(self, folder)

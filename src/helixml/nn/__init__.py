@@ -20,7 +20,7 @@ __all__ = [
     "ModuleList",
     "Parameter",
     "RMSNorm",
-    "Sequential",
     "SequenceLayer",
+    "Sequential",
     "init",
 ]

@@ -203,7 +203,7 @@ class MambaBlock(_StepByChunk):
         else:
             u, conv_state = self.conv1d.chunk(u, state[0])
             ssm_state = state[1]
-        dt, B, C = hx.split(self.x_proj(u), (rank, n, n), axis=2)  # noqa: N806  the paper's names
+        dt, B, C = hx.split(self.x_proj(u), (rank, n, n), axis=2)
         delta = dt @ self.dt_proj.weight.mT  # (b, l, d); its bias is added inside the scan
         y = hx.selective_scan(
             u.mT,

@@ -4,9 +4,9 @@ One file a family; `elementwise` is the place to start. Importing this package f
 through which tensors reach their operators.
 """
 
+from helixml import dtypes
 from helixml._core import interop
-from helixml._core.op import REGISTRY
-from helixml._core.tensor import OPS, Tensor
+from helixml._core.tensor import OPS
 from helixml.ops.compose import clip, log_softmax, one_hot, relu, silu, softplus
 from helixml.ops.creation import (
     arange,
@@ -113,8 +113,6 @@ def _convert(op, value, like):
     """Return a scalar, list or NumPy array as a tensor where ``like`` lives."""
     device = None if like is None else like.device
     if isinstance(value, (bool, int, float, complex)) and like is not None:
-        from helixml import dtypes  # noqa: PLC0415
-
         return full((), value, dtypes.result_type(like.dtype, type(value)), device)
     return asarray(value, device=device)
 
@@ -157,9 +155,114 @@ for _name, _function in {
     "subtract": subtract,
     "sum": sum,
     "sum_to": sum_to,
+    "tensor": tensor,
     "to_array": interop.to_array,
     "to_device": to_device,
 }.items():
     setattr(OPS, _name, _function)
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("interop", "OPS")]
+__all__ = [
+    "abs",
+    "adamw_",
+    "add",
+    "all",
+    "any",
+    "arange",
+    "argmax",
+    "argmin",
+    "argsort",
+    "asarray",
+    "astype",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_or",
+    "bitwise_xor",
+    "broadcast_to",
+    "causal_conv1d",
+    "ceil",
+    "clip",
+    "concat",
+    "copy",
+    "cos",
+    "cross_entropy",
+    "cumulative_sum",
+    "divide",
+    "dropout",
+    "empty",
+    "equal",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "eye",
+    "flip",
+    "floor",
+    "floor_divide",
+    "full",
+    "full_like",
+    "greater",
+    "greater_equal",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "linear_scan",
+    "linspace",
+    "log",
+    "log1p",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logsumexp",
+    "matmul",
+    "matrix_transpose",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "one_hot",
+    "ones",
+    "ones_like",
+    "permute_dims",
+    "pow",
+    "prod",
+    "relu",
+    "remainder",
+    "reshape",
+    "rms_norm",
+    "roll",
+    "round",
+    "selective_scan",
+    "sgd_",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softmax",
+    "softplus",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "subtract",
+    "sum",
+    "sum_to",
+    "take",
+    "take_along_axis",
+    "tanh",
+    "tensor",
+    "tril",
+    "triu",
+    "var",
+    "where",
+    "zeros",
+    "zeros_like",
+]

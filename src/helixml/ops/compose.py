@@ -126,7 +126,7 @@ def one_hot(indices: Tensor, size: int):
     -------
     Tensor, shape ``(*indices.shape, size)``, float32.
     """
-    from helixml.ops.creation import arange  # noqa: PLC0415
+    from helixml.ops.creation import arange
 
     if size < 1:
         raise ValueRangeError(f"one_hot: size={size}, must be at least 1.")

@@ -137,7 +137,10 @@ def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike, **extra
     backend = _backend(device)
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     make = getattr(backend, name)
-    return Tensor(make(shapes.as_shape(name, shape), *extra.values(), dtype=kind), backend)
+    try:
+        return Tensor(make(shapes.as_shape(name, shape), *extra.values(), dtype=kind), backend)
+    except OverflowError as error:
+        raise DTypeError(f"{name}: {', '.join(map(str, extra.values()))} does not fit {kind}.") from error
 
 
 def zeros(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:

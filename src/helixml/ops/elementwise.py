@@ -27,7 +27,7 @@ def chain(g, d):
     has a clean gradient. Only there: setting every product with g = 0 to zero would destroy mixed
     second derivatives.
     """
-    from helixml.ops.reduction import any  # noqa: PLC0415  made of the ops of this file
+    from helixml.ops.reduction import any
 
     infinite = logical_not(isfinite(d))
     if not any(infinite):
@@ -249,7 +249,7 @@ def _(x, y):
 
 @pow.errors
 def _():
-    from helixml.ops.creation import arange  # noqa: PLC0415
+    from helixml.ops.creation import arange
 
     yield Failure(lambda: arange(3) ** -1, ValueRangeError, r"to a negative power")
     yield Failure(lambda: pow(arange(3), arange(2)), ShapeError, r"do not broadcast")

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from helixml import dtypes, shapes
+from helixml import dtypes
 from helixml._core.op import fused
 from helixml._core.samples import Failure, floats, integers, sample
 from helixml._core.tensor import Tensor
@@ -100,7 +100,7 @@ def _need_floats(op, **tensors):
 
 
 def _zeros(*shape):
-    from helixml.ops.creation import zeros  # noqa: PLC0415
+    from helixml.ops.creation import zeros
 
     return zeros(shape)
 
@@ -393,7 +393,7 @@ def _():
 
 
 def _selective_oracle(
-    u, delta, A, B, C, D=None, z=None, delta_bias=None, initial_state=None,  # noqa: N803
+    u, delta, A, B, C, D=None, z=None, delta_bias=None, initial_state=None,
     delta_softplus=False, return_last_state=False,
 ):
     b, d, length = u.shape
@@ -438,10 +438,10 @@ def _over_time(matrix, d):
 def selective_scan(
     u: Tensor,
     delta: Tensor,
-    A: Tensor,  # noqa: N803  the names of the paper
-    B: Tensor,  # noqa: N803
-    C: Tensor,  # noqa: N803
-    D: Tensor | None = None,  # noqa: N803
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
@@ -505,7 +505,7 @@ selective_scan.options["kinds"] = "f"
 
 
 @selective_scan.check
-def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):  # noqa: N803
+def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):
     _need_floats(
         "selective_scan", u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias,
         initial_state=initial_state,

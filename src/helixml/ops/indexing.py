@@ -22,7 +22,7 @@ Array = Any
 
 
 def _zeros(*shape):
-    from helixml.ops.creation import zeros  # noqa: PLC0415
+    from helixml.ops.creation import zeros
 
     return zeros(shape)
 
@@ -196,7 +196,7 @@ def scatter_add(B, x: Array, indices: Array, axis: int, size: int):
 
     Returns
     -------
-    Tensor. Entries with one index are added in order of position: the same bits every time.
+    Tensor. The order of addition follows from positions alone: the same bits every time.
 
     Notes
     -----
@@ -400,7 +400,10 @@ def _clean(index):
             cleaned.append(host)
             arrays = True
         elif isinstance(item, (list, np.ndarray)):
-            array = np.asarray(item)
+            try:
+                array = np.asarray(item)
+            except ValueError as error:
+                raise IndexingError(f"index: {item!r:.80} is no array: {error}") from error
             empty_list = isinstance(item, list) and array.size == 0  # NumPy makes it float64
             cleaned.append(array.astype(np.int64) if empty_list else array)
             arrays = True
@@ -485,7 +488,7 @@ def replaced(x: Tensor, index: Any, value: Tensor):
             f"setitem: a value of shape {value.shape} does not fit x{_show(plain)}, "
             f"which has shape {found.shape}."
         ) from None
-    from helixml.ops.elementwise import where  # noqa: PLC0415
+    from helixml.ops.elementwise import where
 
     unique, last = _keep_last(found)
     mask = np.zeros(x.size, bool)

@@ -117,7 +117,7 @@ def _():
 
 
 def _zeros(*shape):
-    from helixml.ops.creation import zeros  # noqa: PLC0415
+    from helixml.ops.creation import zeros
 
     return zeros(shape)
 

@@ -23,7 +23,7 @@ Array = Any
 
 
 def _zeros(*shape):
-    from helixml.ops.creation import zeros  # noqa: PLC0415  creation is a sibling made later
+    from helixml.ops.creation import zeros
 
     return zeros(shape)
 

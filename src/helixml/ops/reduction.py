@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from helixml import dtypes, shapes
+from helixml import shapes
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor
@@ -62,9 +62,9 @@ def _bad_axes(op):
     return errors
 
 
-def Tensor_of(shape):  # noqa: N802
+def Tensor_of(shape):
     """Return zeros for error samples."""
-    from helixml.ops.creation import zeros  # noqa: PLC0415  creation is a sibling made later
+    from helixml.ops.creation import zeros
 
     return zeros(shape)
 
@@ -146,7 +146,7 @@ prod.errors(_bad_axes(prod))
 def _(g, x, axis, keepdims):
     shape = x.shape
     others = tuple(a for a in range(len(shape)) if a not in axis)
-    from helixml.ops.movement import concat, permute_dims  # noqa: PLC0415
+    from helixml.ops.movement import concat, permute_dims
 
     line = reshape(permute_dims(x, (*others, *axis)), (*(shape[a] for a in others), -1))
     count = line.shape[-1]
@@ -465,7 +465,7 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False):
     x = as_float(x)
     top = max(x, axis=axes, keepdims=True).detach()
     top = where(isfinite(top), top, 0)
-    from helixml.ops.elementwise import exp  # noqa: PLC0415
+    from helixml.ops.elementwise import exp
 
     result = log(sum(exp(x - top), axis=axes, keepdims=True)) + top
     return result if keepdims else reshape(result, shapes.reduced(x.shape, axes, keepdims=False))

@@ -152,7 +152,7 @@ def _():
 
 @linear_scan.errors
 def _():
-    from helixml.ops.creation import zeros  # noqa: PLC0415
+    from helixml.ops.creation import zeros
 
     x = zeros((2, 5))
     yield Failure(lambda: linear_scan(x, zeros((3, 5))), ShapeError, r"do not broadcast")

@@ -10,7 +10,7 @@ import numpy as np
 from helixml._core.op import fused
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
-from helixml.errors import InplaceError, ShapeError
+from helixml.errors import InplaceError, ShapeError, ValueRangeError
 from helixml.ops.creation import zeros
 from helixml.ops.elementwise import sqrt, square
 
@@ -65,7 +65,13 @@ def adamw_(
     param.assign_(param * (1 - lr * weight_decay) - lr * (mean / scale))
 
 
-adamw_.check(lambda param, grad, m, v, **_: _same_shapes("adamw_", param, grad, m, v))
+@adamw_.check
+def _(param, grad, m, v, beta1, beta2, step, **_):
+    _same_shapes("adamw_", param, grad, m, v)
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        raise ValueRangeError(f"adamw_: beta1={beta1}, beta2={beta2} must lie in [0, 1).")
+    if step < 1:
+        raise ValueRangeError(f"adamw_: step={step}, the first step is 1.")
 adamw_.samples(
     lambda: (
         sample(
@@ -146,6 +152,9 @@ def _():
     w = zeros((2,))
     w.requires_grad = True
     yield Failure(lambda: adamw_(w, x, x, x, **options), InplaceError, r"requires a gradient")
+    for name, value in (("beta1", 1.0), ("beta2", -0.1), ("step", 0)):
+        bad = {**options, name: value}
+        yield Failure(lambda bad=bad: adamw_(x, x, x, x, **bad), ValueRangeError, rf"{name}={value}")
 
 
 @sgd_.errors

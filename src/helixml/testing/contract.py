@@ -2,11 +2,11 @@
 
     python -m helixml.testing.contract NAME [--quick]
 
-`checks` lists the checks of one device; `run` runs them and gives a `Report`; `main` prints it. They
-ask that the backend has the protocol's functions under the same names and nothing else, that it
-declares itself sanely, that its array functions keep their promises, and, through the op harness,
-that every op gives the right values, gradients and errors on it, the same bits every time, without
-touching its inputs. What is missing is listed by how many ops it unlocks.
+`checks` lists the checks of one device, `run` runs them and gives a `Report`, `main` prints it.
+They ask that the backend has the protocol's functions under the same names and nothing else, that
+it declares itself sanely, that its array functions keep their promises, and, through the op
+harness, that every op gives the right values, gradients and errors on it, the same bits every time,
+without touching its inputs. What is missing is listed by how many ops it unlocks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from helixml.backends.dispatch import KernelTable
 from helixml.backends.protocol import ComputeBackend
 from helixml.device import Device
 from helixml.dtypes import DType
-from helixml.errors import BackendError, HelixError
+from helixml.errors import HelixError
 from helixml.testing import harness
 from helixml.testing.tolerance import assert_close, tolerance
 
@@ -72,7 +72,8 @@ class Report:
         return not self.failed
 
     def __str__(self) -> str:
-        lines = [f"backend {self.device}: {len(self.passed)} checks passed, {len(self.failed)} failed"]
+        counts = f"{len(self.passed)} checks passed, {len(self.failed)} failed"
+        lines = [f"backend {self.device}: {counts}"]
         lines += [f"\nFAILED {name}\n  {text}" for name, text in self.failed.items()]
         if self.unlocks:
             lines.append("\nTo do, in this order:")
@@ -157,17 +158,12 @@ def takes_parameters(backend: Any, device: str) -> None:
             signature = inspect.signature(function)
         except ValueError:
             continue  # some compiled functions do not say; their values are checked below
-        given: list[None] = []
-        options: dict[str, None] = {}
-        for parameter in list(inspect.signature(getattr(ComputeBackend, name)).parameters.values())[1:]:
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                options[parameter.name] = None
-            else:
-                given.append(None)
+        wanted = inspect.signature(getattr(ComputeBackend, name))
+        _, *parameters = wanted.parameters.values()  # without self
+        options = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
         try:
-            signature.bind(*given, **options)
+            signature.bind(*[None] * (len(parameters) - len(options)), **options)
         except TypeError as error:
-            wanted = inspect.signature(getattr(ComputeBackend, name))
             raise AssertionError(f"{name}{signature}: {error}; the protocol has {wanted}") from None
 
 
@@ -191,7 +187,7 @@ def declares_itself(backend: Any, device: str) -> None:
     needed = {dtypes.bool_, dtypes.int64, dtypes.float32} - {*backend.dtypes}
     assert not needed, f"dtypes lacks {', '.join(d.name for d in needed)}, which every op may use"
     found = backend.capabilities()
-    assert isinstance(found, dict) and all(isinstance(k, str) for k in found), f"capabilities: {found}"
+    assert all(isinstance(key, str) for key in found), f"capabilities: {found}"
     used = backend.memory()
     assert all(isinstance(v, int) and v >= 0 for v in used.values()), f"memory: {used}"
     assert backend.synchronize() is None, "synchronize returned something"
@@ -235,18 +231,14 @@ def same(backend: ComputeBackend, x: Array, wanted: Any, dtype: DType) -> None:
     assert backend.dtype_of(x) == dtype, f"gave {backend.dtype_of(x)}, expected {dtype}"
     found = backend.to_numpy(x)
     assert type(found) is np.ndarray, f"to_numpy gave {type(found).__name__}"
-    wanted = np.asarray(wanted)
-    assert tuple(x.shape) == wanted.shape, f"shape {tuple(x.shape)}, expected {wanted.shape}"
-    assert_close(found, wanted.astype(dtype).astype(_exact(dtype)), tolerance(dtype))
+    goal = np.asarray(wanted).astype(dtype)
+    assert found.shape == goal.shape, f"shape {found.shape}, expected {goal.shape}"
+    assert_close(found, goal, tolerance(dtype))
 
 
-def _exact(dtype: DType) -> Any:
-    return np.float64 if dtypes.is_floating(dtype) else dtype
-
-
-def _values(dtype: DType, *shape: int) -> np.ndarray[Any, Any]:
-    """Return 0, 1, 2, ... that ``dtype`` holds exactly, repeating after 100."""
-    return (np.arange(np.prod(shape, dtype=int)) % 100).reshape(shape).astype(dtype)
+def _values(dtype: DType, *shape: int) -> Any:
+    """Return 0, 1, 2, ... in a NumPy array; ``dtype`` holds them exactly."""
+    return np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
 
 
 _SHAPES = ((), (3,), (2, 3), (0, 3), (2, 1, 0))
@@ -302,6 +294,7 @@ def check_basic_indexes(backend: ComputeBackend, dtype: DType) -> None:
     """`getitem` as NumPy has it, and `place`, which puts the part back into zeros."""
     host = _values(dtype, 3, 4, 5)
     x = backend.asarray(host)
+    index: tuple[Any, ...]
     for index in (
         (),
         (1,),
@@ -415,12 +408,12 @@ def repeats(op: Any, setting: harness.Setting) -> None:
 
 def bits_of(call: harness.Call) -> list[bytes]:
     """Return the bits of all results and gradients of a call; check that no input changed."""
+    before = [host.tobytes() for host in call.arrays]
     results = call.run()
     written = harness.written_by(call)
-    for x, host in zip(call.made, call.arrays, strict=True):
+    for x, bits in zip(call.made, before, strict=True):
         if not any(x is other for other in written):
-            unchanged = x.numpy().tobytes() == host.tobytes()
-            assert unchanged, f"an input of shape {x.shape} was written"
+            assert x.numpy().tobytes() == bits, f"an input of shape {x.shape} was written"
     if written:
         return [x.numpy().tobytes() for x in written]
     places = [i for i, a in enumerate(call.arrays) if dtypes.is_floating(a.dtype)]

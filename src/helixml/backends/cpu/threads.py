@@ -13,12 +13,15 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helixml import config
 from helixml.errors import ValueRangeError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from pathlib import Path
 
 _local = threading.local()  # .busy: this thread is inside parallel_for
 _lock = threading.Lock()
@@ -95,6 +98,8 @@ def _start(work: Callable[[], None], helpers_wanted: int) -> list[Future[None]]:
         return helpers
     with _lock:
         if _pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  slow to import
+
             _pool = ThreadPoolExecutor(_machine_limit(), thread_name_prefix="helixml")
     try:
         for _ in range(helpers_wanted):
@@ -107,6 +112,8 @@ def _start(work: Callable[[], None], helpers_wanted: int) -> list[Future[None]]:
 @cache
 def _machine_limit() -> int:
     """Return the number of CPUs this process may use: affinity and cgroup quota."""
+    from pathlib import Path  # noqa: PLC0415  slow to import
+
     cpus = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         cpus = len(os.sched_getaffinity(0))

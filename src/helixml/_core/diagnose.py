@@ -1,0 +1,76 @@
+"""What to say when a call of an op failed: worked out only then, so that good calls pay nothing.
+
+An op computes first. If that raises something that is not the library's own error, `failure` looks
+for the reason: the op's own explanation, an attribute of the wrong type, shapes that do not
+broadcast. Called by `op`; knows signatures and shapes, no particular op.
+"""
+
+from __future__ import annotations
+
+from numbers import Real
+
+from helixml import shapes
+from helixml._core.tensor import Tensor
+from helixml.errors import BackendError, DTypeError, ShapeError
+
+
+def failure(op, error, inputs, attributes):
+    """Return the library's error for a call of ``op`` that raised ``error``."""
+    for name in op.parameters:
+        wanted = str(op.function.__annotations__.get(name, ""))
+        if name in attributes and not fits(wanted, attributes[name]):
+            return DTypeError(f"{op.name}: {name} must be {wanted}, not {attributes[name]!r:.80}.")
+    if op.explain is not None:
+        found = op.explain(*op.grouped(inputs), **attributes)
+        if found is not None:
+            return found
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    if not op.shapes_differ:
+        try:
+            shapes.broadcast(op.name, *[tensor.shape for tensor in tensors])
+        except ShapeError as found:
+            return found
+    what = ", ".join([described(value) for value in inputs])
+    options = "".join([f", {k}={v!r:.80}" for k, v in attributes.items()])
+    if isinstance(error, (TypeError, AttributeError)):
+        return DTypeError(f"{op.name}: does not take {what}{options}: {error}")
+    return BackendError(f"{op.name}: failed for {what}{options}: {error}")
+
+
+def described(value):
+    """Return what an input is, in a few words."""
+    if isinstance(value, Tensor):
+        return f"{value.shape} {value.dtype}"
+    return repr(value)
+
+
+def fits(annotation, value):
+    """Say whether an attribute's value is of the type that its annotation, as text, promises.
+
+    Knows the annotations that attributes have; any other is taken to fit.
+    """
+    checks = {
+        "None": lambda: value is None,
+        "int": lambda: is_integer(value),
+        "float": lambda: isinstance(value, Real) or (isinstance(value, Tensor) and not value.ndim),
+        "bool": lambda: not hasattr(value, "__len__"),
+        "Axis": lambda: value is None or is_integer(value) or are_integers(value),
+        "tuple[int, ...]": lambda: are_integers(value),
+        "Sequence[int]": lambda: are_integers(value),
+    }
+    parts = annotation.split(" | ")
+    return any([part not in checks or checks[part]() for part in parts])
+
+
+def is_integer(value):
+    """Say whether a value can stand for an integer."""
+    try:
+        value.__index__()
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
+def are_integers(value):
+    """Say whether a value is a sequence of integers."""
+    return isinstance(value, (tuple, list)) and all([is_integer(item) for item in value])

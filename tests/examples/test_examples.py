@@ -1,0 +1,135 @@
+"""Each example runs, and every value that it prints is the right one, worked out here again."""
+
+import ast
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples"
+
+
+def silu(x):
+    return x / (1 + math.exp(-x))
+
+
+BATCH = np.arange(6.0).reshape(2, 1, 3) @ np.arange(6.0).reshape(3, 2)
+MINIMAL = {
+    "x": [1, -2, 3],
+    "y": [10, 20, 30],
+    "zeros": [0, 0, 0],
+    "ones": [1, 1, 1],
+    "arange": [0, 2, 4],
+    "x + y": [11, 18, 33],
+    "x * y": [10, -40, 90],
+    "x * 2 + 1": [3, -3, 7],
+    "square(x)": [1, 4, 9],
+    "relu(x)": [1, 0, 3],
+    "silu(x)": [silu(1), silu(-2), silu(3)],
+    "shape, dtype, device": "(3,), float32, cpu",
+}
+SIMPLE = {
+    "prediction": [0, 1, 3],
+    "loss": 5,
+    "gradient of the weight": 12,
+    "gradient of the bias": 4,
+    "weight after a step": 2 - 0.05 * 12,
+    "bias after a step": -3 - 0.05 * 4,
+    "loss after a step": 2,
+    "slope of silu at 0": 0.5,
+    "slope of silu at 1": (silu(1 + 1e-6) - silu(1 - 1e-6)) / 2e-6,
+}
+ADVANCED = {
+    "v @ v": 1 + 4 + 9,
+    "m @ v": [1 + 6, 6],
+    "m @ m.T": [[1 + 4, 0], [0, 9]],
+    "x[1]": [4, 5, 6, 7],
+    "x[:, 0]": [0, 4, 8],
+    "x[::2, 1:3]": [[1, 2], [9, 10]],
+    "x[-1, ::-1]": [11, 10, 9, 8],
+    "x[x > 8]": [9, 10, 11],
+    "concat": [[1, 2, 3, 4]],
+    "stack": [[[1, 2]], [[3, 4]]],
+    "sign": [-1, 0, 1],
+    "SGD, weight found": [[1, -2, 0.5], [1.5, 3, -1]],
+    "SGD, bias found": [0.25, -0.75],
+    "AdamW, weight found": [[1, -2, 0.5], [1.5, 3, -1]],
+    "AdamW, bias found": [0.25, -0.75],
+}
+BROADCASTING = {
+    "rows + bias": [[10, 21, 32], [13, 24, 35]],
+    "rows + column": [[100, 101, 102], [203, 204, 205]],
+    "column + bias": [[110, 120, 130], [210, 220, 230]],
+    "all products": [[100, 200, 300], [200, 400, 600], [300, 600, 900]],
+    "with None": [[100, 200, 300], [200, 400, 600], [300, 600, 900]],
+    "centred rows": [[-1, 0, 1], [-1, 0, 1]],
+    "means": [1, 4],
+    "a batch of products": BATCH.tolist(),
+    "gradient of the bias": [0 + 3, 1 + 4, 2 + 5],
+    "error": "add: shapes (2, 3) and (2,) do not broadcast: axis -1 has sizes 2 and 3. "
+    "Hint: sizes must be equal or 1, counted from the last axis.",
+}
+
+
+def printed(name):
+    """Run an example; return what it printed, label -> text."""
+    environment = {k: v for k, v in os.environ.items() if k != "HELIXML_DEVICE"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(FOLDER / name)],
+        capture_output=True, text=True, check=False, timeout=60, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = [line.partition(": ") for line in done.stdout.splitlines()]
+    assert all(separator for _, separator, _ in lines)
+    return {label: text for label, _, text in lines}
+
+
+def compare(found, expected):
+    """Compare every printed value; values are rounded to four digits behind the point."""
+    assert list(found) == list(expected)
+    for label, goal in expected.items():
+        if isinstance(goal, str):
+            assert found[label] == goal
+            continue
+        text = found[label]
+        if text.startswith("shape "):
+            shape, _, text = text.removeprefix("shape ").partition(", values ")
+            assert ast.literal_eval(shape) == np.shape(goal), label
+        value = ast.literal_eval(text)
+        assert np.shape(value) == np.shape(goal), label
+        np.testing.assert_allclose(value, goal, rtol=1e-6, atol=5.1e-5, err_msg=label)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("minimal.py", MINIMAL), ("simple.py", SIMPLE), ("broadcasting.py", BROADCASTING)],
+)
+def test_an_example_prints_the_right_values(name, expected):
+    compare(printed(name), expected)
+
+
+def test_the_advanced_example_prints_the_right_values():
+    found = printed("advanced.py")
+    starts = {}
+    for optimizer in ("SGD", "AdamW"):
+        first, last = found.pop(f"{optimizer}, loss before and after").split(", ")
+        starts[optimizer] = float(first)
+        assert float(first) > 1.0
+        assert float(last) == 0.0  # to the three digits shown
+    assert starts["SGD"] == starts["AdamW"]  # the same layer, the same data
+    compare(found, ADVANCED)
+
+
+def test_every_example_opens_by_saying_what_it_is_and_how_to_run_it():
+    names = {path.name for path in FOLDER.glob("*.py")}
+    assert {"minimal.py", "simple.py", "advanced.py", "broadcasting.py"} <= names
+    for name in names:
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        opening = ast.get_docstring(ast.parse(text))
+        assert opening is not None
+        assert f"python examples/{name}" in opening
