@@ -15,6 +15,7 @@ __all__ = [
     "DTypeWarning",
     "DataError",
     "DeviceError",
+    "DivergedError",
     "FileError",
     "GraphError",
     "GraphFreedError",
@@ -79,6 +80,10 @@ class ConfigError(HelixError, ValueError):
 
 class DataError(HelixError, ValueError):
     """A text or data set is missing, empty, too short or damaged."""
+
+
+class DivergedError(HelixError, ArithmeticError):
+    """A training's loss or gradient stopped being finite."""
 
 
 class CheckpointError(HelixError, RuntimeError):

@@ -22,7 +22,7 @@ def installed(monkeypatch, toys):
             reads.append(wanted)
             return EntryPoints(found).select(**wanted)
 
-        monkeypatch.setattr(registry, "entry_points", entry_points)
+        monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
         return reads
 
     return install

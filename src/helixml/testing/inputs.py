@@ -111,15 +111,17 @@ def replace_arrays(value: Any, function: Callable[[Array], Any]) -> Any:
 def _strided(x: Array) -> Array:
     """Return ``x`` as every second element of a larger array, along each axis."""
     spaced = np.full(tuple(2 * n + 1 for n in x.shape), 77).astype(x.dtype)
-    view = spaced[(..., *(slice(1, 2 * n + 1, 2) for n in x.shape))]
+    odd: Any = (..., *(slice(1, 2 * n + 1, 2) for n in x.shape))
+    view: Array = spaced[odd]
     view[...] = x
     return view
 
 
 def _reversed(x: Array) -> Array:
     """Return ``x`` with negative strides along each axis."""
-    backward = (..., *(slice(None, None, -1),) * x.ndim)
-    return x[backward].copy()[backward]
+    backward: Any = (..., *(slice(None, None, -1),) * x.ndim)
+    turned: Array = x[backward].copy()[backward]
+    return turned
 
 
 def _transposed(x: Array) -> Array:
@@ -135,9 +137,17 @@ def _unaligned(x: Array) -> Array:
     return view
 
 
+def _read_only(x: Array) -> Array:
+    """Return ``x`` in memory that nobody may write."""
+    copied = x.copy()
+    copied.flags.writeable = False
+    return copied
+
+
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "strided": _strided,
     "reversed": _reversed,
     "transposed": _transposed,
     "unaligned": _unaligned,
+    "read-only": _read_only,
 }

@@ -38,8 +38,14 @@ def tolerance(dtype: DType, length: int = 1, condition: float = 1.0) -> float:
     """
     if dtype not in dtypes.DIFFERENTIABLE:
         return 0.0
-    eps = float(ml_dtypes.finfo(dtype).eps)
-    return _ROUNDINGS * eps * (math.sqrt(max(length, 1)) + min(condition, _WORST_CONDITION))
+    growth = math.sqrt(max(length, 1)) + min(condition, _WORST_CONDITION)
+    return _ROUNDINGS * epsilon(dtype) * growth
+
+
+def epsilon(dtype: DType) -> float:
+    """Return the distance from 1 to the next number in a float ``dtype``."""
+    eps = ml_dtypes.finfo(dtype).eps  # type: ignore[no-untyped-call]
+    return float(eps)
 
 
 def condition_of(function: Callable[..., list[Array]], arrays: list[Any], seed: int = 0) -> float:

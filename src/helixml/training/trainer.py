@@ -20,10 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 import helixml as hx
 from helixml import models, optim
 from helixml.data import ByteDataset, TrainingWindows
-from helixml.errors import CheckpointError, DataError, HelixError
+from helixml.errors import CheckpointError, DataError, DivergedError, HelixError
 from helixml.random import Rng
 from helixml.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from helixml.training.config import TrainConfig
@@ -35,10 +37,6 @@ __all__ = ["DivergedError", "Reporter", "Result", "Trainer", "resume", "train"]
 
 TIMED_STEPS: Final = 20
 VOCABULARY: Final = 256
-
-
-class DivergedError(HelixError, ArithmeticError):
-    """The loss or its gradient is no longer a finite number."""
 
 
 class Reporter(Protocol):
@@ -123,13 +121,15 @@ class Trainer:
         config = self.config
         lr = self.learning_rate(self.step)
         inputs, targets = self.windows.batch(self.step)
-        loss = hx.cross_entropy(self.model(inputs), targets)
-        value = loss.item()
-        self._require_finite("loss", value, lr)
-        loss.backward()
-        limit = config.optim.clip_norm or math.inf
-        norm = optim.clip_grad_norm(self.model.parameters(), limit).item()
-        self._require_finite("norm of the gradient", norm, lr)
+        # What overflows is found and explained here; NumPy's own warnings would only precede that.
+        with np.errstate(all="ignore"):
+            loss = hx.cross_entropy(self.model(inputs), targets)
+            value = loss.item()
+            self._require_finite("loss", value, lr)
+            loss.backward()
+            limit = config.optim.clip_norm or math.inf
+            norm = optim.clip_grad_norm(self.model.parameters(), limit).item()
+            self._require_finite("norm of the gradient", norm, lr)
         self.optimizer.lr = lr
         self.optimizer.step()
         self.optimizer.zero_grad()

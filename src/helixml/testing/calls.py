@@ -1,0 +1,293 @@
+"""Calls of ops that their samples describe, and what the oracle says of each.
+
+A `Call` holds an op and NumPy arrays. It can be run on tensors, on other arrays of the same shapes,
+or given to the oracle in float64; it knows which dtypes its results should have. Which calls are
+made for whom is the business of `helixml.testing.checks`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from helixml import dtypes
+from helixml._core.modes import no_grad
+from helixml._core.op import Op, Primitive
+from helixml._core.samples import Input, Sample
+from helixml._core.tensor import Tensor
+from helixml.autograd import gradients
+from helixml.dtypes import DType
+from helixml.ops.creation import asarray
+from helixml.testing.inputs import materialize, replace_arrays
+from helixml.testing.tolerance import condition_of, epsilon
+
+__all__ = ["Call", "Setting", "call_of", "cotangents_of", "samples_of", "vjp_of", "written_by"]
+
+Array = np.ndarray[Any, Any]
+REAL = (dtypes.bool_, *dtypes.SIGNED, *dtypes.UNSIGNED, *dtypes.FLOATS)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how much to check.
+
+    Attributes
+    ----------
+    device : name of the device.
+    dtypes : those that the device holds.
+    full : every sample, dtype and layout; otherwise the first sample in each dtype.
+    """
+
+    device: str = "cpu"
+    dtypes: tuple[DType, ...] = REAL
+    full: bool = True
+
+
+@dataclass
+class Call:
+    """One call of an op on arrays.
+
+    Attributes
+    ----------
+    args, kwargs : as the op takes them, with NumPy arrays in place of tensors.
+    kinds : for each array in order, the kind of the `Input` that it came from.
+    made : for each array in order, the tensor that the last `run` made of it.
+    """
+
+    op: Op
+    args: list[Any]
+    kwargs: dict[str, Any]
+    device: str
+    kinds: list[str]
+    made: list[Tensor] = field(default_factory=list)
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The arrays among the arguments, in order."""
+        found: list[Array] = []
+        for value in (*self.args, *self.kwargs.values()):
+            replace_arrays(value, found.append)
+        return found
+
+    @property
+    def float_places(self) -> list[int]:
+        """Which of the arrays are floats."""
+        return [i for i, a in enumerate(self.arrays) if dtypes.is_floating(a.dtype)]
+
+    def with_arrays(self, function: Callable[[Array], Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments with each array replaced."""
+        args = [replace_arrays(value, function) for value in self.args]
+        return args, {k: replace_arrays(value, function) for k, value in self.kwargs.items()}
+
+    def changed(self, function: Callable[[Array], Array]) -> Call:
+        """Return the same call with each array replaced."""
+        args, kwargs = self.with_arrays(function)
+        return Call(self.op, args, kwargs, self.device, self.kinds)
+
+    def in_float64(self) -> Call:
+        """Return the same call with its float arrays in float64."""
+        return self.changed(lambda a: a.astype(np.float64) if dtypes.is_floating(a.dtype) else a)
+
+    def run(self, make: Callable[[Array], Tensor] | None = None) -> list[Tensor]:
+        """Call the op on tensors that share the arrays (or that ``make`` makes of them)."""
+        self.made = []
+
+        def tensor_of(array: Array) -> Tensor:
+            made = asarray(array, device=self.device) if make is None else make(array)
+            self.made.append(made)
+            return made
+
+        return self._called(tensor_of)
+
+    def run_on(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Call the op with ``tensors`` in place of the arrays, in order."""
+        queue = iter(tensors)
+        return self._called(lambda _: next(queue))
+
+    def _called(self, function: Callable[[Array], Tensor]) -> list[Tensor]:
+        args, kwargs = self.with_arrays(function)
+        op: Any = self.op  # each kind of op is callable in its own way
+        result = op(*args, **kwargs)
+        if result is None:
+            return []
+        return list(result) if isinstance(result, (tuple, list)) else [result]
+
+    # The oracle
+
+    def oracle(self, arrays: list[Array]) -> list[Array]:
+        """Call the oracle with ``arrays`` in place of the arrays."""
+        assert self.op.oracle is not None
+        queue = iter(arrays)
+        args, kwargs = self.with_arrays(lambda _: next(queue))
+        result = self.op.oracle(*args, **kwargs)
+        several = isinstance(result, (tuple, list))
+        return [np.asarray(r) for r in (result if several else [result])]
+
+    def wide(self) -> list[Array]:
+        """Return the arrays' exact values as oracles take them: numbers in float64."""
+        pairs = zip(self.arrays, self.kinds, strict=True)
+        return [a.astype(np.float64) if kind == "float" else a for a, kind in pairs]
+
+    def exact(self) -> list[Array]:
+        """Return the oracle's results for the arrays' exact values."""
+        return self.oracle(self.wide())
+
+    def condition(self) -> float:
+        """Return the condition of this call."""
+        return condition_of(lambda *arrays: self.oracle(list(arrays)), self.wide())
+
+    def dtypes_of_results(self, exact: list[Array]) -> list[DType]:
+        """Return the dtypes that the results should have, by the rules of `helixml.dtypes`.
+
+        Whether a result is boolean, an integer or a float is what the oracle gives for arrays of
+        these dtypes; floats get the width that the operands promote to, and so do integers unless
+        the oracle gives 64 bits (sums, positions).
+        """
+        try:
+            native = self.oracle(self.arrays)
+        except TypeError:  # NumPy does not subtract booleans, say
+            native = exact
+        common = self.promoted()
+        found: list[DType] = []
+        for wide, plain in zip(exact, native, strict=True):
+            if wide.dtype == bool or self.op.options.get("exact_dtype") is False:
+                found.append(plain.dtype)
+            elif wide.dtype.kind in "iu":  # positions
+                found.append(dtypes.int64)
+            elif plain.dtype.kind in "biu":
+                kept = plain.dtype.itemsize == 8 or common == dtypes.bool_
+                found.append(plain.dtype if kept else common)
+            else:
+                found.append(dtypes.as_float(common))
+        return found
+
+    def promoted(self) -> DType:
+        """Return the dtype that the operands promote to."""
+        chosen = getattr(self.op, "promotes", None)
+        operands: list[Any] = []
+        for i, value in enumerate(self.args):
+            if chosen is not None and not chosen[i]:
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, np.ndarray):
+                    operands.append(item.dtype)
+                elif item is not None:
+                    operands.append(type(item))
+        return dtypes.result_type(*operands)
+
+    def coarsest(self, dtype: DType) -> DType:
+        """Return the float dtype of the most rounding: operands of composite ops have their own."""
+        if isinstance(self.op, Primitive) or not dtypes.is_floating(dtype):
+            return dtype
+        floats = [dtype, *(dtypes.as_float(a.dtype) for a in self.arrays)]
+        return max(floats, key=epsilon)
+
+
+def samples_of(op: Op, setting: Setting) -> list[tuple[int, Sample]]:
+    """Return the samples to check, with their numbers."""
+    assert op.make_samples is not None
+    found = list(enumerate(op.make_samples()))
+    return found if setting.full else found[:1]
+
+
+def call_of(op: Op, number: int, sample: Sample, dtype: DType, device: str) -> Call | None:
+    """Return the call that ``sample`` describes, in ``dtype``; None if there is no such."""
+    rng = np.random.default_rng(zlib.crc32(f"{op.name} {number} {dtype.name}".encode()))
+    made = materialize(sample, dtype, rng)
+    return None if made is None else Call(op, *made, device, [i.kind for i in inputs_of(sample)])
+
+
+def inputs_of(sample: Sample) -> list[Input]:
+    """Return the random inputs of a sample, flat."""
+    found = []
+    for item in (*sample.inputs, *sample.attributes.values()):
+        found += item if isinstance(item, list) else [item]
+    return [item for item in found if isinstance(item, Input)]
+
+
+def count_floats(sample: Sample) -> int:
+    """Return how many inputs of a sample may be of any dtype."""
+    return sum(item.kind == "float" for item in inputs_of(sample))
+
+
+def calls(op: Op, setting: Setting) -> Iterator[tuple[str, Call]]:
+    """Give a call for each sample and dtype, described."""
+    for number, sample in samples_of(op, setting):
+        for dtype in setting.dtypes if count_floats(sample) else (dtypes.float32,):
+            if dtypes.kind(dtype) not in sample.kinds:
+                continue
+            call = call_of(op, number, sample, dtype, setting.device)
+            if call is not None and all(a.dtype in setting.dtypes for a in call.arrays):
+                yield f"sample {number} {dtype.name}", call
+
+
+def differentiable_calls(
+    op: Op, setting: Setting, *wanted: DType
+) -> Iterator[tuple[str, Call, Sample]]:
+    """Give the calls in the ``wanted`` dtypes whose gradients mean something, described."""
+    for number, sample in samples_of(op, setting):
+        if sample.value_only or not count_floats(sample):
+            continue
+        for dtype in wanted:
+            call = call_of(op, number, sample, dtype, setting.device)
+            if call is not None and dtype in setting.dtypes:
+                yield f"sample {number} {dtype.name}", call, sample
+
+
+def written_by(call: Call) -> list[Tensor]:
+    """Return the tensors that the op declares to write, in its order."""
+    names = getattr(call.op, "writes", ())
+    made = iter(call.made)
+    arguments = zip(call.op.inputs, call.args, strict=False)
+    pairs = [(name, next(made)) for name, value in arguments if isinstance(value, np.ndarray)]
+    return [tensor for name, tensor in pairs if name in names]
+
+
+# Gradients of a call
+
+
+def cotangents_of(call: Call, seed: int = 5) -> list[Array | None]:
+    """Return random cotangents for the results of a call, in the dtypes of its floats."""
+    rng = np.random.default_rng(seed)
+    with no_grad():
+        outputs = call.run()
+    found: list[Array | None] = []
+    for y in outputs:
+        values = np.asarray(rng.normal(size=y.shape))
+        found.append(values.astype(y.dtype) if dtypes.is_floating(y.dtype) else None)
+    return found
+
+
+def vjp_of(
+    call: Call, wanted: list[int], cotangents: list[Array | None]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return (all inputs, gradients) of a call where only the inputs at ``wanted`` require them.
+
+    An output whose cotangent is None plays no part. Without any output left there are no gradients.
+    """
+    tensors = tensors_of(call, wanted)
+    return tensors, pulled(call, call.run_on(tensors), [tensors[i] for i in wanted], cotangents)
+
+
+def tensors_of(call: Call, wanted: list[int]) -> list[Tensor]:
+    """Return tensors that share the arrays of a call; those at ``wanted`` require gradients."""
+    tensors = [asarray(a, device=call.device) for a in call.arrays]
+    for i in wanted:
+        tensors[i].requires_grad = True
+    return tensors
+
+
+def pulled(
+    call: Call, outputs: list[Tensor], xs: list[Tensor], cotangents: list[Array | None]
+) -> list[Tensor]:
+    """Return the gradients of ``outputs`` at ``xs``."""
+    pairs = zip(outputs, cotangents, strict=True)
+    live = [(y, c) for y, c in pairs if c is not None and y.requires_grad]
+    if not live:
+        return []
+    starts = [asarray(c.astype(y.dtype, copy=False), device=call.device) for y, c in live]
+    return list(gradients([y for y, _ in live], xs, cotangents=starts))
