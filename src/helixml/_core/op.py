@@ -620,6 +620,22 @@ def keep_output(output, slot):
     return tape.Saved(output._array, output._backend, output._share(), None, slot)
 
 
+def keep_residual(array, results, outputs):
+    """Return what the tape saves of a kernel's residual; an output may be overwritten: guard it."""
+    for slot, result in enumerate(results):
+        if array is result:
+            return keep_output(outputs[slot], slot)
+    return array
+
+
+def residual_of(saved, op):
+    """Return a residual's array, checked if it is an output."""
+    if not isinstance(saved, tape.Saved):
+        return saved
+    saved.check(op, "its output")
+    return saved.array
+
+
 def restore(saved, node, name):
     """Return a saved value as a tensor, tied to where it came from if recording is on."""
     saved.check(node.op.name, name)
@@ -747,8 +763,9 @@ class Fused(Op):
 
     kind = "fused"
 
-    def __init__(self, function, name, writes):
+    def __init__(self, function, name, writes, integers):
         Op.__init__(self, function, name, 0)
+        self.integers = frozenset([self.inputs.index(n) for n in integers])
         self.writes = tuple(writes)
         self.check_call = None
 
@@ -787,7 +804,9 @@ class Fused(Op):
         try:
             if self.check_call is not None:
                 self.check_call(*tensors, **attributes)
-            kernel = first._backend.kernels.find(self.name, arrays, attributes)
+            kernel = first._backend.kernels.find(
+                self.name, arrays, attributes, self.integers
+            )
             if kernel is None:
                 return self.define(tensors, attributes)
             if self.writes:
@@ -813,7 +832,8 @@ class Fused(Op):
         results, residuals = kernel(*arrays, **attributes)
         outputs = tuple([new_tensor(array, backend) for array in results])
         if mask and is_recording():
-            saved = (tuple([None if t is None else keep(t) for t in tensors]), residuals)
+            kept = tuple([keep_residual(array, results, outputs) for array in residuals])
+            saved = (tuple([None if t is None else keep(t) for t in tensors]), kept)
             attach(self, tensors, attributes, mask, saved, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -826,9 +846,12 @@ class Fused(Op):
         if not is_recording():
             backend = node.backend
             arrays = [None if t is None else t._array for t in tensors]
-            kernel = backend.kernels.find(self.name + "_vjp", arrays, node.attrs)
+            kernel = backend.kernels.find(
+                self.name + "_vjp", arrays, node.attrs, self.integers
+            )
             if kernel is not None:
                 raw = tuple([None if c is None else c._array for c in cotangents])
+                residuals = tuple([residual_of(r, self.name) for r in residuals])
                 results = kernel(raw, tuple(needs), tuple(arrays), residuals, **node.attrs)
                 return [
                     fit(new_tensor(results[i], backend), node, i) if needs[i] else None
@@ -878,11 +901,18 @@ def composite(function=None, *, name=None, oracle=None):
     return define if function is None else define(function)
 
 
-def fused(function=None, *, name=None, writes=(), oracle=None):
-    """Make a `Fused` op of its definition."""
+def fused(function=None, *, name=None, writes=(), integers=(), oracle=None):
+    """Make a `Fused` op of its definition.
+
+    Parameters
+    ----------
+    writes : names of the inputs that it overwrites.
+    integers : names of the inputs that are integers (the op's check must see to it); all others
+        have one float dtype when a kernel gets them.
+    """
 
     def define(f):
-        op = Fused(f, name, writes)
+        op = Fused(f, name, writes, integers)
         op.oracle = oracle
         return op
 

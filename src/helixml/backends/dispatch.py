@@ -13,12 +13,13 @@ Conventions, on raw arrays, inputs in the op's order with ``None`` for those lef
   one array or None for each input.
 - a kernel of an op that writes in place overwrites those inputs and returns nothing.
 
-Inputs are never modified otherwise. All floating inputs have one dtype: this module sees to it.
+Inputs are never modified otherwise. All have one dtype, but those that the op declares to be
+integers: this module sees to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,21 +75,28 @@ class KernelTable:
         return len(self._kernels)
 
     def find(
-        self, name: str, inputs: Sequence[Array], attributes: Mapping[str, Any]
+        self,
+        name: str,
+        inputs: Sequence[Array],
+        attributes: Mapping[str, Any],
+        integers: Container[int] = (),
     ) -> Callable[..., Any] | None:
-        """Return the function of the kernel that can take this call, or None."""
+        """Return the function of the kernel that can take this call, or None.
+
+        All inputs must be of one dtype that the kernel serves, but those at the positions in
+        ``integers``, which the op has checked to be integers.
+        """
         kernel = self._kernels.get(name)
         if kernel is None or not config.get().kernels:
             return None
         dtype = None
-        for array in inputs:
-            if array is None:
+        for position, array in enumerate(inputs):
+            if array is None or position in integers:
                 continue
             found = str(array.dtype)
-            if found.startswith(("float", "bfloat", "complex")):
-                if dtype is not None and found != dtype:
-                    return None
-                dtype = found
+            if dtype is not None and found != dtype:
+                return None
+            dtype = found
         if dtype not in kernel.dtypes:
             return None
         if kernel.when is not None and not kernel.when(inputs, attributes):

@@ -157,7 +157,7 @@ def _cross_entropy_oracle(
     return losses.sum() if reduction == "sum" else losses.sum() / max(used.sum(), 1)
 
 
-@fused(oracle=_cross_entropy_oracle)
+@fused(integers=("target",), oracle=_cross_entropy_oracle)
 def cross_entropy(
     logits: Tensor,
     target: Tensor,
