@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from helixml import config
 from helixml.backends import registry
 
 settings.register_profile(
@@ -21,6 +22,13 @@ settings.load_profile("helixml")
 def quiet_numpy():
     """Overflow and nan are results here, not warnings."""
     with np.errstate(all="ignore"):
+        yield
+
+
+@pytest.fixture
+def plain_settings():
+    """Use the default settings, for tests of what they give and of what is printed."""
+    with config.using(device="cpu", kernels=True, debug=False):
         yield
 
 

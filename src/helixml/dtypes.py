@@ -10,6 +10,7 @@ Knows nothing of arrays, tensors or devices. Read `result_type` first.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, TypeAlias
 
 import ml_dtypes
@@ -99,6 +100,21 @@ def is_differentiable(dtype: DType) -> bool:
     return dtype in DIFFERENTIABLE
 
 
+def as_integer(op: str, name: str, value: Any) -> int:
+    """Return the argument ``name`` of ``op`` as an integer."""
+    try:
+        return int(value.__index__())
+    except (AttributeError, TypeError):
+        raise DTypeError(f"{op}: {name} must be an integer, not {value!r:.80}.") from None
+
+
+def as_number(op: str, name: str, value: Any) -> Any:
+    """Return the argument ``name`` of ``op``, which must be a real number."""
+    if not isinstance(value, Real):
+        raise DTypeError(f"{op}: {name} must be a number, not {value!r:.80}.")
+    return value
+
+
 def accumulation(dtype: DType) -> DType:
     """Return the dtype in which sums over ``dtype`` are formed: float32 for the 16-bit floats."""
     return float32 if dtype in HALVES else dtype
@@ -145,19 +161,20 @@ def _promote(a: DType, b: DType) -> DType:
 _TABLE: dict[tuple[DType, DType], DType] = {}
 
 
-def promote(a: DType, b: DType) -> DType:
+def promote(a: DTypeLike, b: DTypeLike) -> DType:
     """Return the dtype that arrays of ``a`` and ``b`` combine to.
 
     >>> promote(int32, float16), promote(uint8, int8)
     (dtype('float16'), dtype('int16'))
     """
+    a, b = parse(a), parse(b)
     found = _TABLE.get((a, b))
     if found is None:
         found = _TABLE[(a, b)] = _promote(a, b)
     return found
 
 
-def result_type(*operands: DType | type) -> DType:
+def result_type(*operands: DTypeLike) -> DType:
     """Return the dtype in which ``operands`` combine; Python types are weak.
 
     Parameters
@@ -182,8 +199,10 @@ def result_type(*operands: DType | type) -> DType:
     for operand in operands:
         if isinstance(operand, np.dtype):
             strong = operand if strong is None else promote(strong, operand)
-        else:
+        elif isinstance(operand, type) and operand in _PYTHON_RANK:
             weak = max(weak, _PYTHON_RANK[operand])
+        else:
+            strong = parse(operand) if strong is None else promote(strong, operand)
     if strong is None:
         return (bool_, default_int, default_float, complex64)[weak]
     if weak <= _RANK[_KINDS[strong]]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from helixml import dtypes, shapes
 from helixml._core.op import primitive
-from helixml._core.samples import sample
-from helixml._core.tensor import Tensor
+from helixml._core.samples import Failure, sample
+from helixml._core.tensor import Tensor, as_tensor
 from helixml.backends import registry
 from helixml.dtypes import DTypeLike
 from helixml.errors import ConfigError, DTypeError, ValueRangeError
@@ -55,9 +55,7 @@ class Rng:
     """
 
     def __init__(self, seed: int) -> None:
-        if not hasattr(seed, "__index__"):
-            raise DTypeError(f"Rng: the seed must be an integer, not {seed!r}.")
-        value = seed.__index__()
+        value = dtypes.as_integer("Rng", "the seed", seed)
         if not 0 <= value < 2**64:
             raise ValueRangeError(f"Rng: seed {value} is not in [0, 2^64).")
         self._key = (value & _LOW, value >> 32)
@@ -75,7 +73,7 @@ class Rng:
         """Continue from a `state`."""
         try:
             key, counter = (int(state["key0"]), int(state["key1"])), int(state["counter"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"Rng: {state!r} is not a state. Hint: it has key0, key1 and counter."
             ) from error
@@ -125,6 +123,8 @@ class Rng:
         dtype : a float dtype; float32 if left out.
         """
         kind = _float("uniform", dtype)
+        dtypes.as_number("uniform", "low", low)
+        dtypes.as_number("uniform", "high", high)
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise ValueRangeError(f"uniform: [{low}, {high}) is no interval.")
         shape = shapes.as_shape("uniform", shape)
@@ -157,6 +157,8 @@ class Rng:
         from helixml.ops import cos, log, sqrt
 
         kind = _float("normal", dtype)
+        dtypes.as_number("normal", "mean", mean)
+        dtypes.as_number("normal", "std", std)
         if not std >= 0:
             raise ValueRangeError(f"normal: std={std} is negative.")
         wide = dtypes.float64 if kind == dtypes.float64 else dtypes.float32
@@ -173,9 +175,9 @@ class Rng:
 
         An interval of n values has each with probability 1/n to within 2^-32.
         """
-        if not (hasattr(low, "__index__") and hasattr(high, "__index__")):
-            raise DTypeError(f"integers: the bounds must be integers, not {low!r} and {high!r}.")
-        span = high.__index__() - low.__index__()
+        low = dtypes.as_integer("integers", "low", low)
+        high = dtypes.as_integer("integers", "high", high)
+        span = high - low
         if not 0 < span <= 2**32:
             raise ValueRangeError(f"integers: [{low}, {high}) must hold 1 to 2^32 values.")
         words = self.bits(shape, device).astype(dtypes.uint64)
@@ -205,6 +207,7 @@ def _float(op: str, dtype: DTypeLike) -> dtypes.DType:
 
 
 def _probability(op: str, p: float) -> None:
+    dtypes.as_number(op, "p", p)
     if not 0.0 <= p <= 1.0:
         raise ValueRangeError(f"{op}: p={p} is no probability.")
 
@@ -244,7 +247,14 @@ def drop(B, x: Array, key: tuple[int, int], counter: int, p: float):  # type: ig
     return B.where(B.less(words, bound), B.zeros((), dtype=dtype), scaled)
 
 
+drop.prepare(lambda x, key, counter, p: {"key": key, "counter": counter, "p": float(p)})
 drop.vjp("x")(lambda g, key, counter, p: drop(g, key, counter, p))
+@drop.errors
+def _():  # type: ignore[no-untyped-def]
+    x = Rng(0).uniform((2,))
+    yield Failure(lambda: drop(x, (0, 0), 0, "half"), DTypeError, r"p must be float, not 'half'")
+
+
 drop.samples(lambda: (sample((3, 5), key=(1, 2), counter=7, p=0.5),))
 
 
@@ -266,6 +276,10 @@ def dropout(x: Tensor, p: float, *, rng: Rng | None = None, training: bool = Tru
     ----------
     Srivastava et al. 2014, "Dropout", section 10 (scaled while training).
     """
+    x = as_tensor("dropout", x)
+    dtypes.as_number("dropout", "p", p)
+    if rng is not None and not isinstance(rng, Rng):
+        raise DTypeError(f"dropout: rng must be an Rng, not {rng!r:.80}. Hint: hx.random.Rng(0).")
     if not 0.0 <= p < 1.0:
         raise ValueRangeError(f"dropout: p={p} must be in [0, 1).")
     if not training or p == 0.0:

@@ -148,11 +148,11 @@ def test_errors_of_a_missing_device_pass_through(toys):
 
 def test_operands_on_two_devices_name_both(toys):
     with pytest.raises(DeviceError, match=r"add: operands live on cpu .* and toy"):
-        hx.ones((2,)) + hx.ones((2,), device="toy")
+        hx.ones((2,), device="cpu") + hx.ones((2,), device="toy")
 
 
 def test_moving_there_and_back_carries_gradients(toys):
-    x = hx.tensor([1.0, 2.0], requires_grad=True)
+    x = hx.tensor([1.0, 2.0], device="cpu", requires_grad=True)
     y = (x.to("toy") * 3.0).to("cpu").sum()
     y.backward()
     assert x.grad.device == "cpu"

@@ -2,8 +2,12 @@
 
 import inspect
 
+import pytest
+
 import helixml as hx
 from helixml import config
+
+pytestmark = pytest.mark.usefixtures("plain_settings")
 
 
 def test_debug_mode_remembers_the_line_of_each_node():

@@ -1,9 +1,13 @@
 """Tensors on several devices: moving, mixing, asking for what is not there."""
 
+# ruff: noqa: PLW0108  a table of calls reads best if all are written alike
+
 import pytest
 
 import helixml as hx
 from helixml.errors import DeviceError
+
+pytestmark = pytest.mark.usefixtures("plain_settings")
 
 
 def test_to_moves_and_gradients_come_back(other_device):

@@ -8,7 +8,7 @@ import helixml as hx
 from helixml import dtypes
 from helixml.errors import DTypeError
 
-NAMES = "b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 bf f4 f8 c8 cc".split()
+NAMES = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "bf", "f4", "f8", "c8", "cc"]
 DTYPE = {
     "b1": "bool", "i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64", "u1": "uint8",
     "u2": "uint16", "u4": "uint32", "u8": "uint64", "f2": "float16", "bf": "bfloat16",

@@ -360,7 +360,7 @@ def test_gradient_has_the_dtype_of_its_leaf():
 
 
 def test_rule_that_is_missing_raises():
-    from helixml._core.op import REGISTRY, primitive  # noqa: PLC0415
+    from helixml._core.op import REGISTRY, primitive
 
     def ruleless(B, x: "Array"):  # noqa: F821
         return B.negative(x)
@@ -375,7 +375,7 @@ def test_rule_that_is_missing_raises():
 
 
 def test_a_rule_may_read_only_what_it_is_offered():
-    from helixml._core.op import REGISTRY, primitive  # noqa: PLC0415
+    from helixml._core.op import REGISTRY, primitive
 
     def curious(B, x: "Array"):  # noqa: F821
         return x

@@ -10,6 +10,8 @@ import pytest
 import helixml as hx
 from helixml.errors import DTypeError, ShapeError
 
+pytestmark = pytest.mark.usefixtures("plain_settings")
+
 
 def test_numpy_functions_of_tensors_are_recorded():
     x = hx.tensor([1.0, 4.0], requires_grad=True)
@@ -156,7 +158,7 @@ def test_length_and_iteration():
     x = hx.tensor([[1, 2], [3, 4]])
     assert len(x) == 2
     assert [row.tolist() for row in x] == [[1, 2], [3, 4]]
-    a, b = x
+    _, b = x
     assert b.tolist() == [3, 4]
     assert 3 in [v.item() for v in x.reshape(-1)]
     with pytest.raises(DTypeError, match="a scalar tensor has no length"):

@@ -1,5 +1,7 @@
 """The mistakes that people make most, and what they are told."""
 
+# ruff: noqa: PLW0108  a table of calls reads best if all are written alike
+
 import numpy as np
 import pytest
 

@@ -6,6 +6,8 @@ import pytest
 import helixml as hx
 from helixml.errors import InplaceError, ShapeError
 
+pytestmark = pytest.mark.usefixtures("plain_settings")
+
 VIEWS = {
     "reshape": lambda x: x.reshape(3, 2),
     "permute_dims": lambda x: x.permute_dims(1, 0),

@@ -12,6 +12,8 @@ import pytest
 
 import helixml
 
+pytestmark = pytest.mark.usefixtures("plain_settings")
+
 ROOT = Path(helixml.__file__).parent
 
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from helixml import config
+from helixml import config, dtypes
 from helixml._core.op import REGISTRY, Primitive
 from helixml.backends import registry
 from helixml.testing import harness
@@ -129,8 +129,8 @@ def lacks(op):
     """Say whether a sample of ``op`` in float32 has a float input without a rule."""
     if op.make_samples is None:
         return False
-    call = harness.call_of(op, 0, next(iter(op.make_samples())), harness.dtypes.float32, "cpu")
-    if not any(harness.dtypes.is_floating(y.dtype) for y in call.run()):
+    call = harness.call_of(op, 0, next(iter(op.make_samples())), dtypes.float32, "cpu")
+    if not any(dtypes.is_floating(y.dtype) for y in call.run()):
         return False
     floats = [n for n, kind in zip(op.inputs, call.kinds, strict=False) if kind == "float"]
     return not set(floats) <= set(op.rules)

@@ -19,7 +19,12 @@ def block(key, counter):
     x0, x1, x2, x3 = counter
     for _ in range(10):
         first, second = x0 * 0xD2511F53, x2 * 0xCD9E8D57
-        x0, x1, x2, x3 = (second >> 32) ^ x1 ^ k0, second & MASK, (first >> 32) ^ x3 ^ k1, first & MASK
+        x0, x1, x2, x3 = (
+            (second >> 32) ^ x1 ^ k0,
+            second & MASK,
+            (first >> 32) ^ x3 ^ k1,
+            first & MASK,
+        )
         k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
     return [x0, x1, x2, x3]
 

@@ -202,7 +202,11 @@ def test_seed_restarts_the_default_stream():
         (lambda r: hx.random.Rng(-1), ValueRangeError, r"Rng: seed -1 is not in \[0, 2\^64\)"),
         (lambda r: hx.random.Rng(2**64), ValueRangeError, "is not in"),
         (lambda r: hx.random.Rng(1.5), DTypeError, "the seed must be an integer, not 1.5"),
-        (lambda r: r.uniform((2,), 1.0, 0.0), ValueRangeError, r"uniform: \[1.0, 0.0\) is no inter"),
+        (
+            lambda r: r.uniform((2,), 1.0, 0.0),
+            ValueRangeError,
+            r"uniform: \[1.0, 0.0\) is no inter",
+        ),
         (lambda r: r.uniform((2,), 0.0, np.inf), ValueRangeError, "is no interval"),
         (lambda r: r.uniform((2,), dtype="int32"), DTypeError, "uniform: gives floats, not int32"),
         (lambda r: r.uniform((-2,)), ShapeError, "uniform: sizes cannot be negative"),

@@ -20,15 +20,18 @@ def failure(op, error, inputs, attributes):
         wanted = str(op.function.__annotations__.get(name, ""))
         if name in attributes and not fits(wanted, attributes[name]):
             return DTypeError(f"{op.name}: {name} must be {wanted}, not {attributes[name]!r:.80}.")
-    if op.explain is not None:
-        found = op.explain(*op.grouped(inputs), **attributes)
-        if found is not None:
-            return found
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     if not op.shapes_differ:
         try:
             shapes.broadcast(op.name, *[tensor.shape for tensor in tensors])
         except ShapeError as found:
+            return found
+    if op.explain is not None:
+        try:
+            found = op.explain(*op.grouped(inputs), **attributes)
+        except AttributeError:  # it asks a number for its shape
+            found = None
+        if found is not None:
             return found
     what = ", ".join([described(value) for value in inputs])
     options = "".join([f", {k}={v!r:.80}" for k, v in attributes.items()])

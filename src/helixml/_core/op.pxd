@@ -29,18 +29,17 @@ cdef class Primitive(Op):
     cdef public bint view
     cdef public tuple promotes
     cdef public bint direct
-    cdef public object direct_backend
-    cdef public object direct_function
+    cdef public tuple bound
     cdef public object prepare_attributes
     cdef public object explain
     cdef public dict rules
     cdef public dict plans
 
     @cython.locals(first=Tensor, value=Tensor, output=Tensor, mask=cython.longlong, uniform=bint,
-                   i=Py_ssize_t, arrays=list)
+                   i=Py_ssize_t, arrays=list, bound=tuple)
     cpdef run(self, tuple inputs, dict attributes)
 
-    @cython.locals(x=Tensor, y=Tensor, output=Tensor, mask=cython.longlong)
+    @cython.locals(x=Tensor, y=Tensor, output=Tensor, mask=cython.longlong, bound=tuple)
     cpdef run_pair(self, tuple inputs)
 
     @cython.locals(plan=Plan, node=Node)

@@ -176,8 +176,7 @@ class Primitive(Op):
     def __init__(self, function, name, dtype, view, promotes, direct):
         Op.__init__(self, function, name, 1)  # the first parameter is the backend
         self.direct = direct
-        self.direct_backend = None  # whose function of this name `direct_function` is
-        self.direct_function = None
+        self.bound = (None, None)  # a backend, and its function of this op's name
         self.dtype_rule = dtype
         self.view = view
         self.promotes = (
@@ -245,15 +244,16 @@ class Primitive(Op):
         backend = x._backend
         a = x._array
         b = y._array
+        bound = self.bound  # read once: another thread may use another device
         if (
-            self.direct_backend is not backend
+            bound[0] is not backend
             or y._backend is not backend
             or self.dtype_rule is not None
             or a.dtype is not b.dtype
         ):
             return self.run(inputs, _NO_ATTRS)
         try:
-            result = self.direct_function(a, b)
+            result = bound[1](a, b)
         except Exception:  # the usual path fails again, and explains it
             return self.run(inputs, _NO_ATTRS)
         if type(result) is not ndarray:
@@ -301,13 +301,10 @@ class Primitive(Op):
             if self.prepare_attributes is not None:
                 attributes = self.prepare_attributes(*self.grouped(inputs), **attributes)
             if self.direct:
-                if self.direct_backend is not backend:
-                    self.direct_function = getattr(backend, self.name)
-                    self.direct_backend = backend
-                if len(arrays) == 2:
-                    result = self.direct_function(arrays[0], arrays[1])
-                else:
-                    result = self.direct_function(arrays[0])
+                bound = self.bound
+                if bound[0] is not backend:
+                    bound = self.bound = (backend, getattr(backend, self.name))
+                result = bound[1](*arrays)
             else:
                 result = self.function(backend, *self.grouped(arrays), **attributes)
         except HelixError:

@@ -10,6 +10,7 @@ from helixml._core import tape
 from helixml._core.modes import enable_grad, recording
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.autograd.reverse import alias, check_float, gradients
+from helixml.dtypes import as_integer
 from helixml.errors import DTypeError, GraphError, ValueRangeError
 
 __all__ = ["grad", "value_and_grad"]
@@ -41,7 +42,8 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     (tensor(10.), tensor([2., 6.]))
     """
     single = hasattr(argnums, "__index__")
-    numbers: list[int] = [argnums] if single else list(argnums)  # type: ignore[list-item,arg-type]
+    items: Any = [argnums] if single or not hasattr(argnums, "__iter__") else argnums
+    numbers = [as_integer("grad", "argnums", n) for n in items]
 
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> Any:

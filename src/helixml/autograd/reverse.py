@@ -12,7 +12,7 @@ from helixml._core.modes import enable_grad, no_grad, recording
 from helixml._core.op import Fused, primitive
 from helixml._core.samples import sample
 from helixml._core.tensor import Tensor, as_tensor
-from helixml.errors import GraphError, NotDifferentiableError, ShapeError
+from helixml.errors import DTypeError, GraphError, NotDifferentiableError, ShapeError
 from helixml.ops.creation import ones_like, zeros_like
 from helixml.ops.elementwise import add
 
@@ -107,9 +107,10 @@ def gradients(
     >>> g, hx.autograd.gradients(g.sum(), x)
     (tensor([ 3., 12.], grad_fn=add), tensor([ 6., 12.]))
     """
-    outputs = [ys] if isinstance(ys, Tensor) else list(ys)
-    inputs = [xs] if isinstance(xs, Tensor) else list(xs)
-    starts = [None] * len(outputs) if cotangents is None else list(cotangents)
+    outputs, inputs = _tensors("ys", ys), _tensors("xs", xs)
+    starts = [None] * len(outputs) if cotangents is None else _sequence("cotangents", cotangents)
+    if len(starts) != len(outputs):
+        raise ShapeError(f"gradients: {len(starts)} cotangents for {len(outputs)} ys.")
     for number, x in enumerate(inputs):
         if not x.requires_grad:
             raise GraphError(
@@ -133,6 +134,21 @@ def gradients(
         found[key] if key in found else zeros_like(x) for key, x in zip(keys, inputs, strict=True)
     )
     return results[0] if isinstance(xs, Tensor) else results
+
+
+def _tensors(name: str, value: Any) -> list[Tensor]:
+    """Return a Tensor or a sequence of them as a list."""
+    found: list[Tensor] = [value] if isinstance(value, Tensor) else _sequence(name, value)
+    for item in found:
+        if not isinstance(item, Tensor):
+            raise DTypeError(f"gradients: {name} must be Tensors, not {type(item).__name__}.")
+    return found
+
+
+def _sequence(name: str, value: Any) -> list[Any]:
+    if isinstance(value, Tensor) or not hasattr(value, "__iter__"):
+        raise DTypeError(f"gradients: {name} must be a sequence, not {type(value).__name__}.")
+    return list(value)
 
 
 def pull_definition(

@@ -56,6 +56,12 @@ class ReferenceBackend(CpuBackend):
             "numpy": np.__version__,
         }
 
+    def matmul(self, x: Array, y: Array, /) -> Array:
+        """Return NumPy's matrix product; 16-bit floats are multiplied in float32."""
+        wide = dtypes.accumulation(x.dtype)
+        product: Array = np.matmul(x.astype(wide), y.astype(wide)).astype(x.dtype)
+        return product
+
     def sigmoid(self, x: Array, /) -> Array:
         """Return 1 / (1 + exp(-x)), element by element."""
         result = np.empty_like(x)

@@ -112,7 +112,7 @@ def make(device: Device) -> Any:  # Any: a factory may give anything
     if device.kind in _UNAVAILABLE:
         raise DeviceError(f"device {device.name!r}: {_UNAVAILABLE[device.kind]}. Hint: use 'cpu'.")
     known = sorted({*_BUILT_IN, *_registered, *(e.name for e in _entry_points())})
-    from difflib import get_close_matches  # noqa: PLC0415  slow to import
+    from difflib import get_close_matches  # imported when needed: it takes milliseconds
 
     near = get_close_matches(device.kind, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."

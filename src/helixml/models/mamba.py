@@ -11,7 +11,7 @@ import helixml as hx
 from helixml.errors import ConfigError, DTypeError, ShapeError, ValueRangeError
 from helixml.models.sampling import draw
 from helixml.nn import Embedding, Linear, MambaBlock, Module, ModuleList, RMSNorm
-from helixml.nn.sequence import State
+from helixml.nn.sequence import State, check_state
 
 __all__ = ["MambaConfig", "MambaLM"]
 
@@ -51,13 +51,31 @@ class MambaConfig:
     time_step_floor: float = 1e-4
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "state_size", "expand"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"MambaConfig: {name}={getattr(self, name)}, at least 1.")
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type == "bool":
+                fits, wanted = isinstance(value, bool), "true or false"
+            elif field.type == "int":
+                least = 0 if name == "time_step_rank" else 1
+                fits, wanted = _is_number(value, int) and value >= least, f"an integer >= {least}"
+            else:
+                fits, wanted = _is_number(value, int | float) and 0 < value < math.inf, "above 0"
+            if not fits:
+                raise ConfigError(f"MambaConfig: {name}={value!r}, it must be {wanted}.")
+        if self.time_step_min > self.time_step_max:
+            raise ConfigError(
+                f"MambaConfig: time_step_min={self.time_step_min} is above "
+                f"time_step_max={self.time_step_max}."
+            )
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> MambaConfig:
-        """Make a configuration from ``config.json``; keys of other purposes are left out."""
+        """Make a configuration from ``config.json``; keys of other purposes are left out.
+
+        Raises
+        ------
+        ConfigError : a value makes no sense, or asks for something that `MambaLM` does not have.
+        """
         known = {field.name for field in fields(cls)}
         chosen = {key: value for key, value in record.items() if key in known}
         if chosen.get("time_step_rank") in (None, "auto"):
@@ -65,15 +83,14 @@ class MambaConfig:
         for key, wanted in (("hidden_act", "silu"), ("use_mambapy", False)):
             if record.get(key, wanted) != wanted:
                 raise ConfigError(f"MambaConfig: {key}={record[key]!r} is not offered.")
-        if record.get("intermediate_size") not in (
-            None,
-            record.get("expand", 2) * record.get("hidden_size", 256),
-        ):
+        config = cls(**chosen)
+        inner = config.expand * config.hidden_size
+        if record.get("intermediate_size") not in (None, inner):
             raise ConfigError(
-                f"MambaConfig: intermediate_size={record['intermediate_size']} is not "
-                "expand * hidden_size."
+                f"MambaConfig: intermediate_size={record['intermediate_size']!r} is not "
+                f"expand * hidden_size, {inner}."
             )
-        return cls(**chosen)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``config.json`` holds."""
@@ -87,6 +104,11 @@ class MambaConfig:
             "hidden_act": "silu",
             "residual_in_fp32": True,
         }
+
+
+def _is_number(value: object, kind: Any) -> bool:  # Any: a class, or a union of some
+    """Tell whether ``value`` is of ``kind``; a bool, which Python counts as an int, is not."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class _Layer(Module):
@@ -128,7 +150,7 @@ class _Backbone(Module):
         """Return the residual stream after each layer, the normalised end, and the next state."""
         stream = self.embeddings(ids)
         streams = []
-        added = None
+        added: Any = None  # Any: from the first layer on a Tensor, its block's output
         states = []
         for number, layer in enumerate(self.layers):
             if added is None:
@@ -176,12 +198,12 @@ class MambaLM(Module):
             else Linear(config.hidden_size, config.vocab_size, False, rng)
         )
 
-    def _check(self, ids: hx.Tensor) -> None:
+    def _check(self, ids: hx.Tensor, wanted: tuple[str, ...] = ("b", "l")) -> None:
         if not isinstance(ids, hx.Tensor) or hx.dtypes.kind(ids.dtype) not in "ui":
             what = ids.dtype if isinstance(ids, hx.Tensor) else type(ids).__name__
             raise DTypeError(f"MambaLM: ids must be a Tensor of integers, not {what}.")
-        if ids.ndim != 2:
-            raise ShapeError(f"MambaLM: ids are {ids.shape}, they must be (b, l).")
+        if ids.ndim != len(wanted):
+            raise ShapeError(f"MambaLM: ids are {ids.shape}, they must be ({', '.join(wanted)}).")
 
     def _logits(self, end: hx.Tensor) -> hx.Tensor:
         weight = self.backbone.embeddings.weight if self.lm_head is None else self.lm_head.weight
@@ -206,13 +228,13 @@ class MambaLM(Module):
     def chunk(self, ids: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         """Read a piece of text from ``state``: logits (b, l, vocab_size) and the next state."""
         self._check(ids)
+        check_state("MambaLM", state, self.config.num_hidden_layers)
         streams, state = self.backbone.run(ids, state)
         return self._logits(streams[-1]), state
 
     def step(self, ids_t: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         """Read one token for each row: ids_t (b,), logits (b, vocab_size)."""
-        if ids_t.ndim != 1:
-            raise ShapeError(f"MambaLM.step: ids_t is {ids_t.shape}, it must be (b,).")
+        self._check(ids_t, ("b",))
         logits, state = self.chunk(hx.expand_dims(ids_t, 1), state)
         return logits[:, 0], state
 
@@ -237,8 +259,10 @@ class MambaLM(Module):
         Tensor, (b, l + max_new_tokens), int64.
         """
         self._check(ids)
-        if ids.shape[1] == 0:
-            raise ShapeError("generate: the prompt is empty. Hint: start with a newline, 10.")
+        if ids.size == 0:
+            raise ShapeError(
+                f"generate: the prompt is empty: {ids.shape}. Hint: start with a newline, 10."
+            )
         if max_new_tokens < 0:
             raise ValueRangeError(f"generate: max_new_tokens={max_new_tokens} is negative.")
         tokens = [ids.astype("int64")]

@@ -8,11 +8,13 @@ from typing import Any
 
 from helixml.errors import CheckpointError
 from helixml.io import load_arrays, save_arrays, write_json
+from helixml.io.files import make_folder
 from helixml.models.mamba import MambaConfig, MambaLM
 
 __all__ = ["from_pretrained", "save"]
 
 _TYPES = {"mamba": (MambaConfig, MambaLM)}
+_ORIGINAL_EMBEDDING = "backbone.embedding.weight"  # as the authors' own package spells it
 
 
 def save(model: MambaLM, folder: str | Path) -> None:
@@ -23,6 +25,7 @@ def save(model: MambaLM, folder: str | Path) -> None:
     FileError : the folder cannot be written.
     """
     path = Path(folder)
+    make_folder(path)
     write_json(path / "config.json", model.config.to_dict())
     arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     save_arrays(path / "model.safetensors", arrays, {"format": "pt"})
@@ -37,17 +40,18 @@ def from_pretrained(folder: str | Path) -> MambaLM:
 
     Returns
     -------
-    The model, in evaluation mode.
+    The model, in evaluation mode and float32.
 
     Raises
     ------
     CheckpointError : a file is missing, damaged or of another kind of model, or the weights do not
         fit the configuration; the message lists what is missing and what is too much.
+    ConfigError : the configuration has values that make no sense or are not offered.
     """
     path = Path(folder)
     record = _read_config(path)
     kind = record.get("model_type")
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         raise CheckpointError(
             f"from_pretrained: {path} holds a model of type {kind!r}. "
             f"Hint: there are {', '.join(_TYPES)}."
@@ -58,8 +62,8 @@ def from_pretrained(folder: str | Path) -> MambaLM:
     if not weights.exists():
         raise CheckpointError(f"from_pretrained: {path} has no model.safetensors.")
     arrays, _ = load_arrays(weights)
-    # The original Mamba repository calls the embedding "embedding".
-    arrays = {key.replace("backbone.embedding.", "backbone.embeddings."): a for key, a in arrays.items()}
+    if _ORIGINAL_EMBEDDING in arrays:
+        arrays["backbone.embeddings.weight"] = arrays.pop(_ORIGINAL_EMBEDDING)
     if model.config.tie_word_embeddings:
         arrays.pop("lm_head.weight", None)
     model.load_state_dict(arrays)

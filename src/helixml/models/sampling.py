@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import helixml as hx
-from helixml.errors import ValueRangeError
+from helixml.errors import ShapeError, ValueRangeError
 
 __all__ = ["draw"]
 
@@ -20,17 +20,24 @@ def draw(
     ----------
     logits : Tensor, (b, v).
     temperature : float; 0 takes the most likely class.
-    top_k : draw among the k most likely classes only.
+    top_k : draw among the k most likely classes only; of equal ones the first come first.
     rng : the stream to draw from.
 
     Returns
     -------
     Tensor, (b,), int64.
 
+    Raises
+    ------
+    ShapeError : logits are not (b, v) with at least one class.
+    ValueRangeError : an option has no meaning.
+
     References
     ----------
     Gumbel 1954: argmax(logits - log(-log u)) has the distribution softmax(logits).
     """
+    if logits.ndim != 2 or logits.shape[1] == 0:
+        raise ShapeError(f"draw: logits are {logits.shape}, they must be (b, v), v at least 1.")
     if not temperature >= 0:
         raise ValueRangeError(f"draw: temperature={temperature} is negative.")
     if top_k is not None and top_k < 1:
@@ -39,12 +46,17 @@ def draw(
         if temperature == 0:
             greedy: hx.Tensor = hx.argmax(logits, axis=-1)
             return greedy
-        logits = logits.astype("float32") / temperature
-        if top_k is not None and top_k < logits.shape[-1]:
-            order = hx.argsort(logits, axis=-1, descending=True)
-            bound = hx.take_along_axis(logits, order[:, top_k - 1 : top_k], axis=-1)
-            logits = hx.where(logits < bound, -float("inf"), logits)
+        kept = None
+        if top_k is not None and top_k < logits.shape[1]:
+            kept = hx.argsort(logits, axis=-1, descending=True)[:, :top_k]
+            logits = hx.take_along_axis(logits, kept, axis=-1)  # (b, k)
+        # From the top down: the likeliest stays 0 however low the temperature is.
+        logits = logits.astype("float64")
+        logits = (logits - hx.max(logits, axis=-1, keepdims=True)) / temperature
         u = (rng or hx.random.default_rng()).uniform(logits.shape, device=logits.device)
         gumbel = -hx.log(-hx.log(hx.maximum(u, 1e-20)))
         drawn: hx.Tensor = hx.argmax(logits + gumbel, axis=-1)
-        return drawn
+        if kept is None:
+            return drawn
+        chosen: hx.Tensor = hx.take_along_axis(kept, hx.expand_dims(drawn, 1), axis=1)[:, 0]
+        return chosen

@@ -43,4 +43,5 @@ def time_step_bias(
     """
     u = (rng or hx.random.default_rng()).uniform((d,), math.log(low), math.log(high))
     step = hx.maximum(hx.exp(u), floor)
-    return step + hx.log(-hx.expm1(-step))  # the inverse of softplus
+    bias: hx.Tensor = step + hx.log(-hx.expm1(-step))  # the inverse of softplus
+    return bias

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import helixml as hx
-from helixml.errors import ValueRangeError
+from helixml.errors import IndexingError, ValueRangeError
 from helixml.nn import init
 from helixml.nn.module import Module
 from helixml.nn.parameter import Parameter
@@ -90,7 +90,17 @@ class Embedding(Module):
         self.weight = Parameter(stream.normal((num_embeddings, features), std=std))
 
     def forward(self, ids: hx.Tensor) -> hx.Tensor:
-        """Return vectors, (...) integers to (..., features)."""
+        """Return vectors, (...) integers to (..., features).
+
+        Raises
+        ------
+        IndexingError : an id is negative, or not below num_embeddings.
+        """
+        ids = hx.asarray(ids)
+        if ids.size and not hx.dtypes.is_floating(ids.dtype):
+            least = hx.min(ids).item()
+            if least < 0:  # which `take` would count from the end
+                raise IndexingError(f"Embedding: id {least} is negative.")
         found: hx.Tensor = hx.take(self.weight, ids, axis=0)
         return found
 
@@ -109,6 +119,8 @@ class RMSNorm(Module):
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
         _at_least_one("RMSNorm", features=features)
+        if not eps >= 0:
+            raise ValueRangeError(f"RMSNorm: eps={eps} is negative.")
         self.weight = Parameter(hx.ones((features,)), decay=False)
         self.eps = eps
 

@@ -6,11 +6,11 @@ be registered. Names are the attributes' names joined by dots, as in PyTorch's s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import helixml as hx
-from helixml.errors import CheckpointError
+from helixml.errors import CheckpointError, ConfigError, DTypeError
 from helixml.nn.parameter import Buffer, Parameter
 
 __all__ = ["Module", "ModuleList", "Sequential"]
@@ -38,14 +38,14 @@ class Module:
 
     def forward(self, *args: Any) -> Any:  # Any: each module has its own signature
         """Compute the module's result; every module defines its own."""
-        raise hx.errors.ConfigError(f"{type(self).__name__}: this module has no forward().")
+        raise ConfigError(f"{type(self).__name__}: this module has no forward().")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward``; an error gets a note with the path of the module in which it arose."""
         try:
             return self.forward(*args, **kwargs)
         except Exception as error:
-            _note_path(error, self, args)
+            _note_path(error, self, args, kwargs)
             raise
 
     # The tree
@@ -91,7 +91,7 @@ class Module:
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Overwrite parameters and buffers, in place.
+        """Overwrite parameters and buffers, in place; each keeps its device and its dtype.
 
         Parameters
         ----------
@@ -99,17 +99,24 @@ class Module:
 
         Raises
         ------
-        CheckpointError : names are missing or unexpected, or shapes differ; nothing is changed.
+        CheckpointError : names are missing or unexpected, shapes differ, or one side has floats and
+            the other has not; nothing is changed.
         """
         own = self.state_dict()
+        given = {name: hx.asarray(value) for name, value in state.items()}
         problems = []
-        if missing := sorted(own.keys() - state.keys()):
+        if missing := sorted(own.keys() - given.keys()):
             problems.append(f"missing: {', '.join(missing)}")
-        if unexpected := sorted(state.keys() - own.keys()):
+        if unexpected := sorted(given.keys() - own.keys()):
             problems.append(f"unexpected: {', '.join(unexpected)}")
-        for name in own.keys() & state.keys():
-            if tuple(state[name].shape) != own[name].shape:
-                problems.append(f"{name}: shape {tuple(state[name].shape)}, not {own[name].shape}")
+        for name, tensor in own.items():
+            if name not in given:
+                continue
+            found = given[name]
+            if found.shape != tensor.shape:
+                problems.append(f"{name}: shape {found.shape}, not {tensor.shape}")
+            elif _family(found) != _family(tensor):
+                problems.append(f"{name}: {found.dtype}, not {tensor.dtype}")
         if problems:
             raise CheckpointError(
                 f"load_state_dict: the state is not one of this {type(self).__name__}: "
@@ -117,17 +124,29 @@ class Module:
             )
         with hx.no_grad():
             for name, tensor in own.items():
-                tensor.assign_(hx.asarray(state[name]).to(tensor.device))
+                tensor.assign_(given[name].to(tensor.device))
 
     def to(self, device: Any = None, dtype: Any = None) -> Self:
-        """Move all parameters and buffers to a device, cast the float ones to a dtype, in place."""
+        """Move all parameters and buffers to a device, cast the float ones to a dtype, in place.
+
+        Gradients of what changes are dropped.
+
+        Raises
+        ------
+        DTypeError : ``dtype`` is no float.
+        """
+        kind = None if dtype is None else hx.dtypes.parse(dtype)
+        if kind is not None and not hx.dtypes.is_floating(kind):
+            raise DTypeError(f"to: a module's dtype is a float, not {kind}.")
         with hx.no_grad():
             for tensor in self.state_dict().values():
                 moved: hx.Tensor = tensor if device is None else tensor.to(device)
-                if dtype is not None and hx.dtypes.is_floating(moved.dtype):
-                    moved = moved.astype(dtype)
+                floating = hx.dtypes.is_floating(moved.dtype)
+                if kind is not None and floating and moved.dtype != kind:
+                    moved = moved.astype(kind)
                 if moved is not tensor:
                     tensor._become(hx.tensor(moved))
+                    tensor.grad = None
         return self
 
     # Modes
@@ -165,46 +184,62 @@ class Module:
         return lines
 
 
-def _note_path(error: Exception, module: Module, args: tuple[Any, ...]) -> None:
+def _family(tensor: hx.Tensor) -> str:
+    """Return "float", or the dtype's name: what a state may hold for such a tensor."""
+    return "float" if hx.dtypes.is_floating(tensor.dtype) else tensor.dtype.name
+
+
+def _note_path(
+    error: Exception, module: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
     """Note on ``error`` where in ``module`` it arose; the outermost call knows the full path."""
-    inner, text = getattr(error, "_helixml_module", (None, None))
-    if inner is None:
-        shown = ", ".join(
-            f"{a.shape} {a.dtype.name}" if isinstance(a, hx.Tensor) else type(a).__name__
-            for a in args
-        )
-        inner, text = module, f"({shown})"
+    inner, text, note = getattr(error, "_helixml_module", (None, "", ""))
+    path = next((path for path, found in module.named_modules() if found is inner), None)
+    if path is None:  # it arose here, or in a module that this one calls and does not hold
+        shown = [_shown(value) for value in args]
+        shown += [f"{name}={_shown(value)}" for name, value in kwargs.items()]
+        inner, path, text = module, "", f"({', '.join(shown)})"
     else:
-        error.__notes__.pop()
-    path = next((path for path, found in module.named_modules() if found is inner), "")
+        error.__notes__.remove(note)
     where = f"{type(module).__name__}.{path}" if path else type(module).__name__
-    error.add_note(f"in {where}, called with {text}")
-    error._helixml_module = (inner, text)  # type: ignore[attr-defined]
+    note = f"in {where}, called with {text}"
+    error.add_note(note)
+    error._helixml_module = (inner, text, note)  # type: ignore[attr-defined]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, hx.Tensor):
+        return f"{value.shape} {value.dtype.name}"
+    return type(value).__name__
 
 
 class ModuleList(Module):
-    """Modules in a list; their names are their numbers.
+    """Modules in a list; their names are their numbers, and the list is those attributes.
 
     Parameters
     ----------
     modules : iterable of Modules.
     """
 
-    def __init__(self, modules: Any = ()) -> None:
-        for number, module in enumerate(modules):
-            setattr(self, str(number), module)
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        for module in modules:
+            self.append(module)
 
-    def __iter__(self) -> Iterator[Module]:
-        return iter([value for _, value in self.children()])
+    def __iter__(self) -> Iterator[Any]:
+        return iter([value for name, value in vars(self).items() if name.isdigit()])
 
     def __len__(self) -> int:
-        return len(list(self.children()))
+        return sum(1 for _ in self)
 
-    def __getitem__(self, index: int) -> Module:
+    def __getitem__(self, index: int) -> Any:
         return list(self)[index]
 
     def append(self, module: Module) -> None:
         """Add a module at the end."""
+        if not isinstance(module, Module):
+            raise DTypeError(
+                f"ModuleList: {module!r} is no Module. Hint: Sequential takes functions."
+            )
         setattr(self, str(len(self)), module)
 
 
@@ -223,20 +258,18 @@ class Sequential(ModuleList):
     (4, 1)
     """
 
-    def __init__(self, *modules: Any) -> None:
-        super().__init__(modules)
-        self._stages = modules
+    def __init__(self, *modules: Callable[[Any], Any]) -> None:
+        for module in modules:
+            self.append(module)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._stages)
+    def append(self, module: Callable[[Any], Any]) -> None:
+        """Add a module or a function at the end."""
+        if not callable(module):
+            raise DTypeError(f"Sequential: {module!r} cannot be called.")
+        setattr(self, str(len(self)), module)
 
-    def append(self, module: Any) -> None:
-        """Add a stage at the end."""
-        setattr(self, str(len(self._stages)), module)
-        self._stages = (*self._stages, module)
-
-    def forward(self, x: hx.Tensor) -> hx.Tensor:
+    def forward(self, x: Any) -> Any:
         """Return the last stage's result."""
-        for stage in self._stages:
+        for stage in self:
             x = stage(x)
         return x

@@ -27,6 +27,10 @@ class Parameter(hx.Tensor):
         self.requires_grad = requires_grad
         self.decay = decay
 
+    def __reduce__(self) -> Any:
+        device = str(self.device)
+        return _rebuild, (self.numpy(copy=True), device, self.requires_grad, self.decay)
+
 
 class Buffer(hx.Tensor):
     """A tensor that belongs to a module's state and is not learned.
@@ -39,3 +43,8 @@ class Buffer(hx.Tensor):
     def __init__(self, data: Any) -> None:
         own = hx.tensor(data)
         super().__init__(own._array, own._backend)
+
+
+def _rebuild(values: Any, device: str, requires_grad: bool, decay: bool) -> Parameter:
+    """Make a parameter again from what ``__reduce__`` gave: for copies and pickles."""
+    return Parameter(hx.tensor(values, device=device), requires_grad=requires_grad, decay=decay)

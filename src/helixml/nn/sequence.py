@@ -1,8 +1,8 @@
 """Sequence layers: what they promise, and the two that a Mamba model is made of.
 
 Every sequence layer answers ``layer(x)``, ``init_state(batch)``, ``chunk(x, state)`` and
-``step(x_t, state)``. A sequence run as a whole, in chunks, or step by step gives the same values and
-gradients.
+``step(x_t, state)``. A sequence run as a whole, in chunks, or step by step gives the same values
+and gradients.
 """
 
 from __future__ import annotations
@@ -48,6 +48,16 @@ def check_sequence(layer: str, x: hx.Tensor, features: int) -> None:
         raise ShapeError(f"{layer}: x is {x.shape}, it must be (b, l, {features}).")
 
 
+def check_state(layer: str, state: State, parts: int) -> None:
+    """Raise ShapeError unless ``state`` is a list or tuple of so many parts."""
+    if not isinstance(state, list | tuple) or len(state) != parts:
+        found = f"{len(state)} parts" if isinstance(state, list | tuple) else type(state).__name__
+        raise ShapeError(
+            f"{layer}: the state is {found}, it must have {parts} parts. "
+            "Hint: start with init_state(batch), go on with what chunk and step return."
+        )
+
+
 class _StepByChunk(Module):
     """A sequence layer whose step is a chunk of length 1."""
 
@@ -90,6 +100,8 @@ class CausalConv1d(_StepByChunk):
             raise ValueRangeError(
                 f"CausalConv1d: features={features}, kernel_size={kernel_size}; at least 1 each."
             )
+        if activation not in (None, "silu"):
+            raise ValueRangeError(f"CausalConv1d: activation={activation!r}. Hint: 'silu' or None.")
         shape = (features, 1, kernel_size)
         self.weight = Parameter(init.fan_in_uniform(shape, kernel_size, rng))
         self.bias = (
@@ -119,6 +131,11 @@ class CausalConv1d(_StepByChunk):
 
     def chunk(self, x: hx.Tensor, state: hx.Tensor) -> tuple[hx.Tensor, hx.Tensor]:
         """Filter a piece; the state is its last kernel_size - 1 inputs."""
+        if not isinstance(state, hx.Tensor):
+            raise ShapeError(
+                f"CausalConv1d: the state is {type(state).__name__}, it must be a Tensor. "
+                "Hint: start with init_state(batch)."
+            )
         y = self._filter(x, state)
         seen = hx.concat([state, x.mT], axis=2)
         return y, seen[:, :, seen.shape[2] - state.shape[2] :]
@@ -172,13 +189,18 @@ class MambaBlock(_StepByChunk):
         dt_floor: float = 1e-4,
         rng: hx.random.Rng | None = None,
     ) -> None:
-        if min(d_model, d_state, d_conv, expand) < 1:
+        rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
+        if min(d_model, d_state, d_conv, expand, rank) < 1:
             raise ValueRangeError(
                 f"MambaBlock: d_model={d_model}, d_state={d_state}, d_conv={d_conv}, "
-                f"expand={expand}; at least 1 each."
+                f"expand={expand}, dt_rank={rank}; at least 1 each."
+            )
+        if not (0 < dt_min <= dt_max and dt_floor > 0):
+            raise ValueRangeError(
+                f"MambaBlock: dt_min={dt_min}, dt_max={dt_max}, dt_floor={dt_floor}; they must be "
+                "above 0 and in order."
             )
         rng = rng or hx.random.default_rng()
-        rank = dt_rank or math.ceil(d_model / 16)
         d = expand * d_model
         self.in_proj = Linear(d_model, 2 * d, bias, rng)
         self.conv1d = CausalConv1d(d, d_conv, conv_bias, "silu", rng)
@@ -234,4 +256,5 @@ class MambaBlock(_StepByChunk):
 
     def chunk(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         """Mix a piece of a sequence from ``state``."""
+        check_state("MambaBlock", state, 2)
         return self._mix(x, state)

@@ -9,7 +9,7 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core.storage import Cell
-from helixml._core.tensor import Tensor
+from helixml._core.tensor import Tensor, as_tensor
 from helixml.backends import registry
 from helixml.device import Device
 from helixml.dtypes import DTypeLike
@@ -34,7 +34,7 @@ DeviceLike = str | Device | None
 
 
 def _backend(device: DeviceLike) -> Any:
-    return registry.default() if device is None else registry.get(device)
+    return registry.default() if device is None else registry.get(Device(device))
 
 
 def _numpy(op: str, data: Any, dtype: dtypes.DType | None) -> np.ndarray[Any, Any]:
@@ -137,10 +137,14 @@ def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike, **extra
     backend = _backend(device)
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     make = getattr(backend, name)
+    size = shapes.as_shape(name, shape)
     try:
-        return Tensor(make(shapes.as_shape(name, shape), *extra.values(), dtype=kind), backend)
+        return Tensor(make(size, *extra.values(), dtype=kind), backend)
     except OverflowError as error:
-        raise DTypeError(f"{name}: {', '.join(map(str, extra.values()))} does not fit {kind}.") from error
+        values = ", ".join(map(str, extra.values()))
+        raise DTypeError(f"{name}: {values} does not fit {kind}.") from error
+    except ValueError as error:
+        raise ShapeError(f"{name}: shape {size} is too large: {error}.") from error
 
 
 def zeros(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
@@ -166,26 +170,32 @@ def empty(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Ten
 
 def full(shape: Any, value: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
     """Make a tensor that holds ``value`` everywhere; its dtype follows the value if left out."""
+    if not isinstance(value, (bool, int, float, complex)):
+        scalar = _numpy("full", value, None)
+        if scalar.size != 1:
+            raise ShapeError(f"full: the value must be one number, its shape is {scalar.shape}.")
+        value = scalar.item()
     if dtype is None:
-        if not isinstance(value, (bool, int, float, complex)):
-            value = np.asarray(value).item()
         dtype = dtypes.result_type(type(value))
     return _filled("full", shape, dtype, device, value=value)
 
 
 def zeros_like(x: Tensor, dtype: DTypeLike = None) -> Tensor:
     """Make zeros in the shape, dtype and place of ``x``."""
-    return zeros(x.shape, dtype or x.dtype, x.device)
+    x = as_tensor("zeros_like", x)
+    return zeros(x.shape, x.dtype if dtype is None else dtype, x.device)
 
 
 def ones_like(x: Tensor, dtype: DTypeLike = None) -> Tensor:
     """Make ones in the shape, dtype and place of ``x``."""
-    return ones(x.shape, dtype or x.dtype, x.device)
+    x = as_tensor("ones_like", x)
+    return ones(x.shape, x.dtype if dtype is None else dtype, x.device)
 
 
 def full_like(x: Tensor, value: Any, dtype: DTypeLike = None) -> Tensor:
     """Make a tensor of ``value`` in the shape, dtype and place of ``x``."""
-    return full(x.shape, value, dtype or x.dtype, x.device)
+    x = as_tensor("full_like", x)
+    return full(x.shape, value, x.dtype if dtype is None else dtype, x.device)
 
 
 def arange(
@@ -203,6 +213,8 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
+    for name, value in (("start", start), ("stop", stop), ("step", step)):
+        dtypes.as_number("arange", name, value)
     if step == 0 or not all(math.isfinite(v) for v in (start, stop, step)):
         raise ValueRangeError(f"arange: start={start}, stop={stop}, step={step} give no range.")
     kind = (
@@ -218,11 +230,15 @@ def linspace(
     start: float, stop: float, num: int, dtype: DTypeLike = None, device: DeviceLike = None
 ) -> Tensor:
     """Make ``num`` evenly spaced values from ``start`` to ``stop``, both included."""
+    dtypes.as_number("linspace", "start", start)
+    dtypes.as_number("linspace", "stop", stop)
+    num = dtypes.as_integer("linspace", "num", num)
     if num < 0:
         raise ValueRangeError(f"linspace: num={num} is negative.")
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     backend = _backend(device)
-    return Tensor(backend.asarray(np.linspace(start, stop, num).astype(kind)), backend)
+    values = np.linspace(float(start), float(stop), num).astype(kind)
+    return Tensor(backend.asarray(values), backend)
 
 
 def eye(
@@ -236,4 +252,4 @@ def eye(
     shape = shapes.as_shape("eye", (rows, rows if columns is None else columns))
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     backend = _backend(device)
-    return Tensor(backend.eye(*shape, k=k, dtype=kind), backend)
+    return Tensor(backend.eye(*shape, k=dtypes.as_integer("eye", "k", k), dtype=kind), backend)

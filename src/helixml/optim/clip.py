@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import helixml as hx
@@ -20,7 +21,7 @@ def clip_grad_norm(params: Iterable[hx.Tensor], max_norm: float) -> hx.Tensor:
 
     Returns
     -------
-    Tensor, scalar: the norm before scaling. If it is not finite, so are the gradients after.
+    Tensor, scalar: the norm before scaling. If it is not finite, the gradients stay as they are.
 
     References
     ----------
@@ -34,8 +35,9 @@ def clip_grad_norm(params: Iterable[hx.Tensor], max_norm: float) -> hx.Tensor:
             return hx.zeros(())
         squares = [hx.sum(hx.square(p.grad)) for p in held]
         norm: hx.Tensor = hx.sqrt(hx.sum(hx.stack(squares)))
-        if not norm.item() <= max_norm:
-            scale = max_norm / (norm + 1e-6)
+        value = norm.item()
+        if max_norm < value < math.inf:
+            scale = max_norm / value
             for parameter in held:
                 assert parameter.grad is not None
                 parameter.grad = parameter.grad * scale

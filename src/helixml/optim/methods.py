@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import helixml as hx
@@ -12,10 +12,12 @@ from helixml.optim.optimizer import Optimizer
 __all__ = ["SGD", "AdamW"]
 
 
-def _not_negative(name: str, **settings: float) -> None:
-    for setting, value in settings.items():
-        if not value >= 0:
-            raise ValueRangeError(f"{name}: {setting}={value} is negative.")
+def _not_negative(optimizer: Optimizer, group: Mapping[str, Any], *settings: str) -> None:
+    for name in settings:
+        if not group[name] >= 0:
+            raise ValueRangeError(
+                f"{type(optimizer).__name__}: {name}={group[name]}, it must be 0 or more."
+            )
 
 
 class AdamW(Optimizer):
@@ -28,7 +30,8 @@ class AdamW(Optimizer):
 
     References
     ----------
-    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2. Its t counts
+    the optimizer's steps, those included in which a parameter had no gradient.
 
     Examples
     --------
@@ -51,10 +54,14 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        _not_negative("AdamW", lr=lr, eps=eps, weight_decay=weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueRangeError(f"AdamW: betas={betas} must lie in [0, 1).")
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueRangeError unless the settings of a group make sense."""
+        _not_negative(self, group, "lr", "eps", "weight_decay")
+        betas = group["betas"]
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueRangeError(f"AdamW: betas={betas} must be two numbers in [0, 1).")
 
     def update(
         self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
@@ -98,12 +105,15 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
-        _not_negative("SGD", lr=lr, momentum=momentum, weight_decay=weight_decay)
-        if nesterov and momentum == 0:
-            raise ValueRangeError("SGD: nesterov needs a momentum above 0.")
         super().__init__(
             params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
         )
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueRangeError unless the settings of a group make sense."""
+        _not_negative(self, group, "lr", "momentum", "weight_decay")
+        if group["nesterov"] and group["momentum"] == 0:
+            raise ValueRangeError("SGD: nesterov needs a momentum above 0, momentum=0.")
 
     def update(
         self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]

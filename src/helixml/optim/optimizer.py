@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import helixml as hx
-from helixml.errors import CheckpointError, ConfigError
+from helixml.errors import CheckpointError, ConfigError, DTypeError, ValueRangeError
 
 __all__ = ["Optimizer"]
 
@@ -28,26 +28,25 @@ class Optimizer:
     slots: Mapping[str, Callable[[hx.Tensor], hx.Tensor]] = {}
 
     def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
-        items = list(params)
-        if not items:
-            raise ConfigError(f"{type(self).__name__}: there are no parameters to optimize.")
-        if not isinstance(items[0], dict):
-            items = [{"params": items}]
+        name = type(self).__name__
         self.groups: list[dict[str, Any]] = []
         seen: set[int] = set()
-        for item in items:
-            unknown = item.keys() - defaults.keys() - {"params"}
-            if unknown:
+        for item in _groups(name, params):
+            group = {**defaults, **item}
+            if unknown := group.keys() - defaults.keys() - {"params"}:
                 raise ConfigError(
-                    f"{type(self).__name__}: a group sets {sorted(unknown)}. "
+                    f"{name}: a group sets {sorted(unknown)}. "
                     f"Hint: settings are {', '.join(defaults)}."
                 )
-            group = {**defaults, **item, "params": list(item["params"])}
+            self.check(group)
             for parameter in group["params"]:
+                _check_parameter(name, parameter)
                 if id(parameter) in seen:
-                    raise ConfigError(f"{type(self).__name__}: a parameter is listed twice.")
+                    raise ConfigError(f"{name}: a parameter is listed twice.")
                 seen.add(id(parameter))
             self.groups.append(group)
+        if not seen:
+            raise ConfigError(f"{name}: there are no parameters to optimize.")
         self.steps = 0
         self._state: dict[int, dict[str, hx.Tensor]] = {}
 
@@ -85,6 +84,9 @@ class Optimizer:
                     if parameter.grad is not None:
                         self.update(parameter, self.state(parameter), group)
 
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueRangeError unless the settings of a group make sense."""
+
     def update(
         self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
     ) -> None:
@@ -110,24 +112,70 @@ class Optimizer:
         ------
         CheckpointError : it is of another optimizer or of other parameters; nothing is changed.
         """
+        name = type(self).__name__
         parameters = [p for group in self.groups for p in group["params"]]
-        if len(saved["groups"]) != len(self.groups) or len(saved["state"]) != len(parameters):
+        for key in ("steps", "groups", "state"):
+            if key not in saved:
+                raise CheckpointError(f"{name}: the saved state has no {key!r}.")
+        steps, groups, state = saved["steps"], saved["groups"], saved["state"]
+        if not isinstance(steps, int) or steps < 0:
+            raise CheckpointError(f"{name}: the saved state has steps={steps!r}.")
+        if len(groups) != len(self.groups) or len(state) != len(parameters):
             raise CheckpointError(
-                f"{type(self).__name__}: the saved state has {len(saved['state'])} parameters in "
-                f"{len(saved['groups'])} groups, this one {len(parameters)} in {len(self.groups)}."
+                f"{name}: the saved state has {len(state)} parameters in {len(groups)} groups, "
+                f"this one {len(parameters)} in {len(self.groups)}."
             )
+        for group, settings in zip(self.groups, groups, strict=True):
+            if settings.keys() != group.keys() - {"params"}:
+                raise CheckpointError(
+                    f"{name}: the saved settings are {sorted(settings)}, "
+                    f"this one has {sorted(group.keys() - {'params'})}."
+                )
+            try:
+                self.check(settings)
+            except ValueRangeError as error:
+                raise CheckpointError(f"{name}: a saved setting is wrong: {error}") from error
+        found = {}
         for i, parameter in enumerate(parameters):
-            for name, own in self.state(parameter).items():
-                found = saved["state"][str(i)].get(name)
-                if found is None or tuple(found.shape) != own.shape:
+            for slot, own in self.state(parameter).items():
+                value = state.get(str(i), {}).get(slot)
+                if value is None or tuple(value.shape) != own.shape:
+                    what = "is missing" if value is None else f"has shape {tuple(value.shape)}"
                     raise CheckpointError(
-                        f"{type(self).__name__}: the saved {name} of parameter {i} "
-                        f"{'is missing' if found is None else f'has shape {tuple(found.shape)}'}; "
-                        f"it must be {own.shape}."
+                        f"{name}: the saved {slot} of parameter {i} {what}; it must be {own.shape}."
                     )
-        self.steps = int(saved["steps"])
-        for group, settings in zip(self.groups, saved["groups"], strict=True):
+                found[i, slot] = hx.asarray(value).to(own.device)
+        self.steps = steps
+        for group, settings in zip(self.groups, groups, strict=True):
             group.update(settings)
-        for i, parameter in enumerate(parameters):
-            for name, own in self.state(parameter).items():
-                own.assign_(hx.asarray(saved["state"][str(i)][name]).to(own.device))
+        for (i, slot), value in found.items():
+            self.state(parameters[i])[slot].assign_(value)
+
+
+def _groups(name: str, params: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return ``params`` as groups, each with a list of its parameters."""
+    if isinstance(params, hx.Tensor) or not isinstance(params, Iterable):
+        raise DTypeError(
+            f"{name}: params is {type(params).__name__}, not a list of parameters or groups. "
+            "Hint: model.parameters()."
+        )
+    items = list(params)
+    if not items or not isinstance(items[0], dict):
+        return [{"params": items}]
+    for item in items:
+        if not isinstance(item, dict) or "params" not in item:
+            raise ConfigError(f"{name}: a group has no 'params': {item!r}.")
+    return [{**item, "params": list(item["params"])} for item in items]
+
+
+def _check_parameter(name: str, parameter: object) -> None:
+    """Raise DTypeError unless an optimizer can write to ``parameter``."""
+    if not isinstance(parameter, hx.Tensor):
+        what = type(parameter).__name__
+    elif not parameter.is_leaf:
+        what = "computed by an op"
+    elif not hx.dtypes.is_floating(parameter.dtype):
+        what = parameter.dtype.name
+    else:
+        return
+    raise DTypeError(f"{name}: a parameter is {what}, it must be a leaf Tensor of floats.")

@@ -36,14 +36,17 @@ class WarmupCosine:
     final_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.total_steps < 1 or self.warmup_steps < 0 or not 0 <= self.final_ratio <= 1:
+        fits = 0 <= self.lr < math.inf and 0 <= self.final_ratio <= 1
+        if not fits or self.total_steps < 1 or self.warmup_steps < 0:
             raise ValueRangeError(
-                f"WarmupCosine: warmup_steps={self.warmup_steps}, total_steps={self.total_steps}, "
-                f"final_ratio={self.final_ratio} make no schedule."
+                f"WarmupCosine: lr={self.lr}, warmup_steps={self.warmup_steps}, "
+                f"total_steps={self.total_steps}, final_ratio={self.final_ratio} make no schedule."
             )
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of ``step``, counted from 0."""
+        if step < 0:
+            raise ValueRangeError(f"WarmupCosine: step={step}, the first step is 0.")
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
         span = max(self.total_steps - self.warmup_steps, 1)

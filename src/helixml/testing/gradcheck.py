@@ -61,7 +61,9 @@ def _leaf(t: Tensor) -> Tensor:
     return leaf
 
 
-def check_vjp(function: Function, arrays: Sequence[Array], device: Any = None, seed: int = 0) -> None:
+def check_vjp(
+    function: Function, arrays: Sequence[Array], device: Any = None, seed: int = 0
+) -> None:
     """Raise AssertionError unless the gradients of ``function`` agree with difference quotients.
 
     Parameters

@@ -1,4 +1,4 @@
-"""How close is close enough: one bound, derived from the dtype, the length of sums and the condition.
+"""How close is close enough: one bound, from the dtype, the length of sums and the condition.
 
 Errors are measured relative to the largest value of an array, so that an entry which cancels to
 nearly nothing is not asked to be more precise than its neighbours allow. Knows NumPy arrays only.

@@ -232,7 +232,7 @@ def train(
     by_time = bool(settings.seconds and not settings.steps)
     steps = settings.bytes // (config.data.batch_size * config.data.context)
     steps = TIMED_STEPS if by_time else settings.steps or max(1, steps)
-    dataset = _open_dataset(config)
+    dataset = open_dataset(config)
     trainer = Trainer(config, dataset, steps)
     run = Run.create(out, name=config.preset)  # only now: a bad text leaves no folder behind
     if by_time:
@@ -253,7 +253,7 @@ def resume(folder: Path, *, reporter: Reporter | None = None) -> Result:
     """
     run = Run.open(folder)
     record = run.read_config()
-    dataset = _open_dataset(record.config)
+    dataset = open_dataset(record.config)
     if dataset.sha256() != record.sha256:
         raise DataError(
             f"resume: the text ({dataset.name}) is not the one that the run began with. "
@@ -274,7 +274,7 @@ def resume(folder: Path, *, reporter: Reporter | None = None) -> Result:
     return _finish(trainer, run, reporter)
 
 
-def _open_dataset(config: TrainConfig) -> ByteDataset:
+def open_dataset(config: TrainConfig) -> ByteDataset:
     if config.data.text:
         return ByteDataset.from_files([Path(text) for text in config.data.text])
     return ByteDataset.plays()

@@ -6,6 +6,7 @@ alone would not do; everything else that is not NumPy's own comes from `base` or
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class CpuBackend(BackendBase):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.kernels = KernelTable(_compiled())
+        self._product = _compiled_product()
 
     # Making and moving
 
@@ -202,9 +204,10 @@ class CpuBackend(BackendBase):
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Return the matrix product; 16-bit floats are multiplied in float32."""
+        product = self._product if config.get().kernels else np.matmul
         if x.dtype in dtypes.HALVES:
-            return np.matmul(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
-        return np.matmul(x, y)
+            return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
+        return product(x, y)
 
     # Tier 1 that NumPy does better than base
 
@@ -261,3 +264,14 @@ def _compiled() -> list[Kernel]:
     except ImportError:
         return []
     return [Kernel(name, function, served) for name, function, served in KERNELS]
+
+
+def _compiled_product() -> Callable[[Array, Array], Array]:
+    """Return the compiled matrix product, or NumPy's where it was not built or is not wanted."""
+    if config.get().pure:
+        return np.matmul
+    try:
+        from helixml.backends.cpu.kernels.matmul import matmul  # noqa: PLC0415  optional
+    except ImportError:
+        return np.matmul
+    return matmul

@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from helixml import config
+from helixml.dtypes import as_integer
 from helixml.errors import ValueRangeError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def set_num_threads(n: int | None) -> None:
         If n is less than 1.
     """
     global _requested
-    if n is not None and n < 1:
+    if n is not None and as_integer("set_num_threads", "n", n) < 1:
         raise ValueRangeError(
             f"set_num_threads: n must be at least 1, got {n}. Hint: None means automatic."
         )

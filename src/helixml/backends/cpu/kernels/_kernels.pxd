@@ -9,6 +9,9 @@ cdef extern from "kernels.h" nogil:
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
     int HELIX_ADAMW_RUN
+    int HELIX_GEMM_ROWS
+    int HELIX_GEMM_COLUMNS
+    int HELIX_GEMM_STEPS
 
     ctypedef struct helix_rows:
         void *data
@@ -70,6 +73,16 @@ cdef extern from "kernels.h" nogil:
         const void *grad
         double lr, beta1, beta2, eps, weight_decay, correction1, correction2
 
+    ctypedef struct helix_gemm:
+        Py_ssize_t rows, columns, steps
+        const void *a
+        const void *b
+        Py_ssize_t a_row, a_step, b_step, b_column
+        void *c
+        Py_ssize_t c_row
+        void *packed
+        Py_ssize_t item_rows, item_columns
+
     ctypedef struct helix_table:
         int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
         int (*scan_backward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
@@ -80,6 +93,8 @@ cdef extern from "kernels.h" nogil:
         int (*loss_forward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept nogil
         int (*loss_backward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept nogil
         int (*adamw)(const helix_adamw *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*gemm_pack)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*gemm)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
     const char *const *helix_instruction_sets()
     const helix_table *helix_kernels(const char *, int)

@@ -12,6 +12,9 @@ cnp.import_array()
 SCAN_STEPS = HELIX_SCAN_STEPS
 CONV_STEPS = HELIX_CONV_STEPS
 ADAMW_RUN = HELIX_ADAMW_RUN
+GEMM_ROWS = HELIX_GEMM_ROWS
+GEMM_COLUMNS = HELIX_GEMM_COLUMNS
+GEMM_STEPS = HELIX_GEMM_STEPS
 
 
 # Instruction sets
@@ -259,4 +262,37 @@ cdef class AdamW:
         cdef int failure
         with nogil:
             failure = self.table.adamw(&self.call, first, last)
+        _check(failure)
+
+
+cdef class Gemm:
+    """One product of matrices, c = a b."""
+
+    cdef helix_gemm call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, a, b, packed, c, item_rows, item_columns):
+        cdef helix_gemm *g = &self.call
+        self.arrays = [a, b, packed, c]
+        self.table = _table(c)
+        g.rows, g.columns, g.steps = c.shape[0], c.shape[1], b.shape[0]
+        g.a, g.b, g.packed, g.c = _data(a), _data(b), _data(packed), _data(c)
+        g.a_row, g.a_step = (stride // a.itemsize for stride in a.strides)
+        g.b_step, g.b_column = (stride // b.itemsize for stride in b.strides)
+        g.c_row = c.strides[0] // c.itemsize
+        g.item_rows, g.item_columns = item_rows, item_columns
+
+    def pack(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1 of packing b."""
+        cdef int failure
+        with nogil:
+            failure = self.table.gemm_pack(&self.call, first, last)
+        _check(failure)
+
+    def multiply(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1 of c, once b is packed."""
+        cdef int failure
+        with nogil:
+            failure = self.table.gemm(&self.call, first, last)
         _check(failure)

@@ -98,6 +98,21 @@ typedef struct {
     double correction1, correction2; /* 1 / (1 - beta**step) */
 } helix_adamw;
 
+/* Matrix product c = a b, as gemm.c does it: b is packed first, items are runs of
+   HELIX_GEMM_COLUMNS columns; then c is computed, items are blocks of item_rows x item_columns,
+   multiples of the two constants. */
+enum { HELIX_GEMM_ROWS = 12, HELIX_GEMM_COLUMNS = 32, HELIX_GEMM_STEPS = 64 };
+
+typedef struct {
+    ptrdiff_t rows, columns, steps;
+    const void *a, *b;
+    ptrdiff_t a_row, a_step, b_step, b_column; /* strides */
+    void *c;
+    ptrdiff_t c_row;            /* the columns of c are contiguous */
+    void *packed;               /* (steps, columns rounded up to HELIX_GEMM_COLUMNS) */
+    ptrdiff_t item_rows, item_columns;
+} helix_gemm;
+
 /* One table per instruction set and dtype. */
 typedef struct {
     int (*scan_forward)(const helix_scan *, ptrdiff_t first, ptrdiff_t last);
@@ -109,6 +124,8 @@ typedef struct {
     int (*loss_forward)(const helix_loss *, ptrdiff_t first, ptrdiff_t last);
     int (*loss_backward)(const helix_loss *, ptrdiff_t first, ptrdiff_t last);
     int (*adamw)(const helix_adamw *, ptrdiff_t first, ptrdiff_t last);
+    int (*gemm_pack)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
+    int (*gemm)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
 } helix_table;
 
 /* Names of the instruction sets compiled in and runnable here, best first, NULL at the end. */

@@ -17,6 +17,8 @@
     DECLARE_KERNEL(loss_forward, loss, isa, real)                                           \
     DECLARE_KERNEL(loss_backward, loss, isa, real)                                          \
     DECLARE_KERNEL(adamw, adamw, isa, real)                                                 \
+    DECLARE_KERNEL(gemm_pack, gemm, isa, real)                                              \
+    DECLARE_KERNEL(gemm, gemm, isa, real)                                                   \
     static const helix_table table_##isa##_##real = {                                       \
         .scan_forward = helix_scan_forward_##isa##_##real,                                  \
         .scan_backward = helix_scan_backward_##isa##_##real,                                \
@@ -27,6 +29,8 @@
         .loss_forward = helix_loss_forward_##isa##_##real,                                  \
         .loss_backward = helix_loss_backward_##isa##_##real,                                \
         .adamw = helix_adamw_##isa##_##real,                                                \
+        .gemm_pack = helix_gemm_pack_##isa##_##real,                                        \
+        .gemm = helix_gemm_##isa##_##real,                                                  \
     };
 
 #define INSTRUCTION_SET(isa) DECLARE(isa, float) DECLARE(isa, double)

@@ -1,0 +1,35 @@
+"""How many bytes does a recorded op leave behind, and do long chains work?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import helixml as hx
+
+
+def run(*, quick: bool = False) -> dict[str, float]:
+    """Build, differentiate and free a chain of 10^6 additions (10^5 if quick)."""
+    count = 10**5 if quick else 10**6
+    x = hx.tensor(1.0, requires_grad=True)
+    before = _rss()
+    start = time.perf_counter()
+    y = x
+    for _ in range(count):
+        y = y + x
+    forward = time.perf_counter() - start
+    held = _rss() - before
+    start = time.perf_counter()
+    y.backward()
+    backward = time.perf_counter() - start
+    assert x.grad is not None and x.grad.item() == count + 1
+    return {
+        "ops": count,
+        "bytes an op": held / count,
+        "forward, microseconds an op": forward / count * 1e6,
+        "backward / forward": backward / forward,
+    }
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
