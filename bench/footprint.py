@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -12,6 +13,7 @@ _RSS = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrs
 
 def run(*, quick: bool = False) -> dict[str, float]:
     """Return the extra milliseconds (median of interleaved pairs), peak RSS and modules loaded."""
+    _output("import helixml")
     extra = []
     for _ in range(5 if quick else 15):
         bare = _seconds("import numpy")
@@ -33,6 +35,8 @@ def _seconds(code: str) -> float:
 
 
 def _output(code: str) -> str:
+    # Without compiled bytecode each import would translate the sources again.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
     ).stdout

@@ -27,4 +27,4 @@ class SourceFinder:
 def install() -> None:
     """Put the finder before Python's own."""
     if not any(isinstance(finder, SourceFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, SourceFinder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, SourceFinder())

@@ -165,7 +165,7 @@ class Rng:
         shape = shapes.as_shape("normal", shape)
         u = self.uniform((2, *shape), dtype=wide, device=device)
         radius = sqrt(-2.0 * log(1.0 - u[0]))  # 1 - u lies in (0, 1]
-        result = radius * cos(u[1] * (2 * math.pi))
+        result: Tensor = radius * cos(u[1] * (2 * math.pi))
         if (mean, std) != (0.0, 1.0):
             result = result * std + mean
         return result.astype(kind)

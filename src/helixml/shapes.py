@@ -25,7 +25,7 @@ def as_shape(op: str, shape: int | Iterable[int]) -> Shape:
     """Return ``shape`` as a tuple of non-negative integers."""
     items = (shape,) if hasattr(shape, "__index__") else shape
     try:
-        result = tuple(int(n.__index__()) for n in items)  # type: ignore[union-attr]
+        result = tuple(int(n.__index__()) for n in items)
     except (AttributeError, TypeError):
         raise DTypeError(
             f"{op}: a shape is a tuple of integers, not {shape!r}. Hint: write (2, 3)."
@@ -74,7 +74,7 @@ def normalize_axes(op: str, axis: Axis, rank: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(rank))
     try:
-        items = (axis,) if hasattr(axis, "__index__") else tuple(axis)  # type: ignore[arg-type]
+        items = (axis,) if hasattr(axis, "__index__") else tuple(axis)
     except TypeError:
         raise DTypeError(f"{op}: an axis is an integer, not {axis!r}.") from None
     axes = sorted(normalize_axis(op, a, rank) for a in items)  # type: ignore[arg-type]
@@ -93,8 +93,8 @@ def reduced(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
 def resolve_reshape(op: str, old: Shape, new: int | Iterable[int]) -> Shape:
     """Return ``new`` with its one ``-1`` filled in, checked to hold as much as ``old``."""
     try:
-        items = (new,) if hasattr(new, "__index__") else tuple(new)  # type: ignore[arg-type]
-        target = tuple(int(n.__index__()) for n in items)  # type: ignore[union-attr]
+        items = (new,) if hasattr(new, "__index__") else tuple(new)
+        target = tuple(int(n.__index__()) for n in items)
     except (AttributeError, TypeError):
         raise DTypeError(f"{op}: a shape is a tuple of integers, not {new!r}.") from None
     unknown = [axis for axis, n in enumerate(target) if n == -1]

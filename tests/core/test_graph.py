@@ -359,6 +359,58 @@ def test_gradient_has_the_dtype_of_its_leaf():
     assert x.grad.dtype == np.float16
 
 
+def test_a_list_of_tensors_does_not_lose_gradients_silently():
+    x = hx.tensor(2.0, requires_grad=True)
+    with pytest.raises(GraphError, match=r"would lose these\. Hint: hx\.stack"):
+        hx.tensor([x, x * 2])
+    with hx.no_grad():
+        assert hx.tensor([x, x * 2]).tolist() == [2.0, 4.0]
+    hx.stack([x, x * 2]).sum().backward()
+    assert x.grad.item() == 3.0
+
+
+def test_a_training_loop_leaves_nothing_behind():
+    w = hx.ones((4, 3))
+    w.requires_grad = True
+    m, v = hx.zeros((4, 3)), hx.zeros((4, 3))
+    x = hx.ones((5, 4))
+
+    def step(number):
+        h = hx.rms_norm(x @ w, hx.ones((3,)))
+        loss = hx.cross_entropy(h, hx.zeros((5,), dtype="int64")) + (w * w).sum()
+        loss.backward()
+        with hx.no_grad():
+            hx.ops.adamw_(
+                w,
+                w.grad,
+                m,
+                v,
+                lr=0.1,
+                beta1=0.9,
+                beta2=0.9,
+                eps=1e-8,
+                weight_decay=0.0,
+                step=number,
+            )
+        w.grad = None
+
+    def living():
+        names = ("Tensor", "Node", "Saved", "Cell")
+        return sum(type(thing).__name__ in names for thing in gc.get_objects())
+
+    step(1)
+    gc.collect()
+    gc.disable()
+    try:
+        before = living()
+        for number in range(2, 60):
+            step(number)
+        assert living() <= before + 2
+        assert len(w._cell.viewers) <= w._cell.limit
+    finally:
+        gc.enable()
+
+
 def test_rule_that_is_missing_raises():
     from helixml._core.op import REGISTRY, primitive
 

@@ -28,11 +28,11 @@ def failure(op, error, inputs, attributes):
             return found
     if op.explain is not None:
         try:
-            found = op.explain(*op.grouped(inputs), **attributes)
+            reason = op.explain(*op.grouped(inputs), **attributes)
         except AttributeError:  # it asks a number for its shape
-            found = None
-        if found is not None:
-            return found
+            reason = None
+        if reason is not None:
+            return reason
     what = ", ".join([described(value) for value in inputs])
     options = "".join([f", {k}={v!r:.80}" for k, v in attributes.items()])
     if isinstance(error, (TypeError, AttributeError)):

@@ -801,14 +801,17 @@ class Fused(Op):
         try:
             if self.check_call is not None:
                 self.check_call(*tensors, **attributes)
+            written = [self.inputs.index(name) for name in self.writes]
+            for i in written:  # all of them before the first is written
+                if tensors[i] is not None:
+                    tensors[i]._check_write(self.name)
             kernel = first._backend.kernels.find(
                 self.name, arrays, attributes, self.integers
             )
             if kernel is None:
                 return self.define(tensors, attributes)
-            if self.writes:
-                for name in self.writes:
-                    i = self.inputs.index(name)
+            if written:
+                for i in written:
                     if tensors[i] is not None:
                         arrays[i] = tensors[i]._begin_write(self.name)
                 kernel(*arrays, **attributes)

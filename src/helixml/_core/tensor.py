@@ -78,11 +78,11 @@ class Tensor:
         # Private: users call helixml.tensor; ops call new_tensor with arrays that they own.
         self._array = array
         self._backend = backend
-        self._cell = None  # see storage.py: None until somebody else looks at the array
-        self._node = None
+        self._cell: Any = None  # see storage.py: None until somebody else looks at the array
+        self._node: Any = None
         self._slot = 0
         self._tracked = False  # a leaf that requires a gradient
-        self.grad = None
+        self.grad: Tensor | None = None
 
     # What it is
 
@@ -199,11 +199,8 @@ class Tensor:
             cell.add_viewer(other)
         return cell
 
-    def _begin_write(self, op: str) -> Any:
-        """Return this tensor's array, ready to be overwritten, and count the write.
-
-        Raises InplaceError if the tensor is not a leaf, or requires a gradient while recording.
-        """
+    def _check_write(self, op: str) -> None:
+        """Raise InplaceError for a computed tensor, and a leaf with a gradient while recording."""
         if self._node is not None:
             raise InplaceError(
                 f"{op}: writes only to leaves, and this tensor (shape {self.shape}) was computed "
@@ -214,6 +211,10 @@ class Tensor:
                 f"{op}: this leaf (shape {self.shape}) requires a gradient. "
                 "Hint: write inside `with hx.no_grad():`."
             )
+
+    def _begin_write(self, op: str) -> Any:
+        """Return this tensor's array, ready to be overwritten, and count the write."""
+        self._check_write(op)
         cell = self._cell
         if cell is not None:
             backend = self._backend

@@ -8,7 +8,7 @@ from helixml._core.tensor import OPS
 from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.reverse import backward, gradients, pull_definition
 
-OPS.backward = backward  # type: ignore[attr-defined]  filled here, declared in tensor.pxd
-OPS.pull_definition = pull_definition  # type: ignore[attr-defined]
+setattr(OPS, "backward", backward)  # noqa: B010  as ops/__init__.py fills it
+setattr(OPS, "pull_definition", pull_definition)  # noqa: B010
 
 __all__ = ["grad", "gradients", "value_and_grad"]

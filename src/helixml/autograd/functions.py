@@ -123,7 +123,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 def _reaches_others(value: Tensor, inputs: list[Tensor]) -> bool:
     """Say whether ``value`` depends on leaves that require gradients, beside ``inputs``."""
     mine = {id(x) for x in inputs} | {id(x._node) for x in inputs if x._node is not None}
-    roots = [value._node] if value._node is not None else []
+    roots: list[Any] = [value._node] if value._node is not None else []
     for node in tape.collect(roots):
         if id(node) in mine:
             continue

@@ -53,7 +53,8 @@ def _start(op: str, y: Tensor, gradient: Any) -> Tensor:
     gradient = as_tensor(op, gradient, y)
     if gradient.shape != y.shape:
         raise ShapeError(f"{op}: the gradient is {gradient.shape}, the tensor is {y.shape}.")
-    return gradient if gradient.dtype == y.dtype else gradient.astype(y.dtype)
+    start: Tensor = gradient if gradient.dtype == y.dtype else gradient.astype(y.dtype)
+    return start
 
 
 def backward(
@@ -153,7 +154,7 @@ def _sequence(name: str, value: Any) -> list[Any]:
 
 def pull_definition(
     op: Fused,
-    node: tape.Node,
+    node: Any,
     tensors: list[Tensor | None],
     cotangents: list[Tensor | None],
     needs: tuple[bool, ...],

@@ -119,7 +119,7 @@ def make(device: Device) -> Any:  # Any: a factory may give anything
     raise DeviceError(f"device {device.name!r}: no backend serves it. Hint: {hint}")
 
 
-def _entry_points(**wanted: str) -> Any:  # Any: its type changed between Python versions
+def _entry_points(**wanted: Any) -> Any:  # Any: its type changed between Python versions
     from importlib.metadata import entry_points  # imported when needed: it takes milliseconds
 
     return entry_points(group=GROUP, **wanted)

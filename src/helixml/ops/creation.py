@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
+from helixml._core.modes import is_recording
 from helixml._core.storage import Cell
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.backends import registry
 from helixml.device import Device
 from helixml.dtypes import DTypeLike
-from helixml.errors import DTypeError, ShapeError, ValueRangeError
+from helixml.errors import DTypeError, GraphError, ShapeError, ValueRangeError
 
 __all__ = [
     "arange",
@@ -83,6 +84,7 @@ def tensor(
     Raises
     ------
     ShapeError : ragged lists. DTypeError : not numbers. NotDifferentiableError : integer gradients.
+    GraphError : a list of tensors that require gradients.
 
     Examples
     --------
@@ -96,6 +98,11 @@ def tensor(
         device = data.device if device is None else device
         data = data.numpy()
     elif isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
+        if is_recording() and any(isinstance(t, Tensor) and t.requires_grad for t in data):
+            raise GraphError(
+                "tensor: a new leaf of tensors that require gradients would lose these. "
+                "Hint: hx.stack([...]), or detach() each of them."
+            )
         data = [item.numpy() if isinstance(item, Tensor) else item for item in data]
         wanted = wanted or dtypes.result_type(*(np.asarray(item).dtype for item in data))
     backend = _backend(device)

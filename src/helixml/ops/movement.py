@@ -500,7 +500,7 @@ def expand_dims(x: Tensor, axis: Axis = 0):
     -------
     Tensor.
     """
-    count = 1 if hasattr(axis, "__index__") else len(axis)
+    count = 1 if hasattr(axis, "__index__") else len(axis)  # type: ignore[arg-type]
     axes = shapes.normalize_axes("expand_dims", axis, x.ndim + count)
     sizes = iter(x.shape)
     return reshape(x, tuple(1 if a in axes else next(sizes) for a in range(x.ndim + count)))

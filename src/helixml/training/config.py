@@ -57,18 +57,19 @@ class OptimSettings:
     lr : the highest learning rate, reached after the warm-up.
     weight_decay : applied to matrices only: not to vectors, and not to ``A_log``.
     clip_norm : the gradient of all parameters together is scaled down to this norm; 0 is off.
-    warmup_steps : steps of linear growth of the learning rate; a cosine follows.
+    warmup_steps : steps of linear growth of the learning rate, at most a tenth of all; a cosine
+        follows.
     final_ratio : learning rate of the last step over the highest.
     """
 
-    lr: float = _setting(3e-3, least=0.0)
+    lr: float = _setting(4e-3, least=0.0)
     beta1: float = _setting(0.9, least=0.0, below=1.0)
-    beta2: float = _setting(0.95, least=0.0, below=1.0)
+    beta2: float = _setting(0.99, least=0.0, below=1.0)
     eps: float = _setting(1e-8, least=0.0)
     weight_decay: float = _setting(0.1, least=0.0)
     clip_norm: float = _setting(1.0, least=0.0)
-    warmup_steps: int = _setting(50, least=0)
-    final_ratio: float = _setting(0.1, least=0.0)
+    warmup_steps: int = _setting(100, least=0)
+    final_ratio: float = _setting(0.02, least=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class DataSettings:
 
     text: tuple[str, ...] = _setting(())
     context: int = _setting(512, least=1)
-    batch_size: int = _setting(8, least=1)
+    batch_size: int = _setting(4, least=1)
     held_out_window: int = _setting(1024, least=1)
     held_out_batch: int = _setting(16, least=1)
 
