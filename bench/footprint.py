@@ -19,8 +19,10 @@ def run(*, quick: bool = False) -> dict[str, float]:
         bare = _seconds("import numpy")
         extra.append((_seconds("import helixml") - bare) * 1e3)
     rss = int(_output(f"import helixml; {_RSS}")) / 1024
-    modules = _output("import sys, numpy; n = len(sys.modules); import helixml; "
-                      "print(sum(not m.startswith('helixml') for m in sys.modules) - n)")
+    modules = _output(
+        "import sys, numpy; n = len(sys.modules); import helixml; "
+        "print(sum(not m.startswith('helixml') for m in sys.modules) - n)"
+    )
     return {
         "milliseconds over numpy": statistics.median(extra),
         "peak RSS, MiB": rss,

@@ -94,7 +94,7 @@ def using(**settings: object) -> Iterator[Config]:
     known = [field.name for field in fields(Config)]
     for name in settings:
         if name not in known:
-            from difflib import get_close_matches  # noqa: PLC0415  slow to import
+            from difflib import get_close_matches
 
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}."
@@ -111,7 +111,7 @@ def using(**settings: object) -> Iterator[Config]:
 
 def cache_dir() -> Path:
     """Return the folder for files that can be made again: in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    from pathlib import Path  # noqa: PLC0415  slow to import
+    from pathlib import Path
 
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "helixml"

@@ -1,7 +1,7 @@
 """Random numbers from counters: explicit, repeatable, the same bits on every backend.
 
-An `Rng` is a key and a counter of Philox4x32-10. Every draw takes the next counters, so the state is
-two integers; nothing depends on threads or on the order of memory. Integers, uniforms and dropout
+An `Rng` is a key and a counter of Philox4x32-10. Every draw takes the next counters, so the state
+is two integers; nothing depends on threads or on the order of memory. Integers, uniforms and dropout
 have the same bits everywhere; normals agree to the tolerance of the backend's log and cosine.
 
 Everything random in helixml takes ``rng=``. `seed` sets the stream that is used when none is given.
@@ -85,7 +85,7 @@ class Rng:
 
     def fork(self, name: str) -> Rng:
         """Return an independent stream that depends on this key and ``name`` only."""
-        import hashlib  # noqa: PLC0415  slow to import
+        import hashlib
 
         text = f"{self._key[0]}:{self._key[1]}:{name}".encode()
         return Rng(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
@@ -249,6 +249,8 @@ def drop(B, x: Array, key: tuple[int, int], counter: int, p: float):  # type: ig
 
 drop.prepare(lambda x, key, counter, p: {"key": key, "counter": counter, "p": float(p)})
 drop.vjp("x")(lambda g, key, counter, p: drop(g, key, counter, p))
+
+
 @drop.errors
 def _():  # type: ignore[no-untyped-def]
     x = Rng(0).uniform((2,))

@@ -64,7 +64,11 @@ def normalize_axis(op: str, axis: int, rank: int) -> int:
     if not -rank <= index < rank:
         raise ShapeError(
             f"{op}: axis {index} is out of range for {rank} dimension{'s' * (rank != 1)}. "
-            + (f"Hint: it must lie in [{-rank}, {rank})." if rank else "Hint: a scalar has no axes.")
+            + (
+                f"Hint: it must lie in [{-rank}, {rank})."
+                if rank
+                else "Hint: a scalar has no axes."
+            )
         )
     return index % rank
 

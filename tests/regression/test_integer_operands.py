@@ -16,9 +16,7 @@ def test_adamw_never_hands_an_integer_operand_to_the_kernel(place: int, dtype: s
     arrays = [t._array for t in operands]
     kernels = operands[0]._backend.kernels
     assert kernels.find("adamw_", arrays, {}) is None
-    hx.ops.adamw_(
-        *operands, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, step=1
-    )
+    hx.ops.adamw_(*operands, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, step=1)
     assert np.isfinite(operands[0].numpy()).all()
 
 

@@ -81,4 +81,3 @@ def rebuild(kind, values, device, tracked):
     """Make a tensor again from what `reduce` gave."""
     made = OPS.tensor(values, device=device, requires_grad=tracked)
     return made if kind is Tensor else kind(made)
-

@@ -2,6 +2,7 @@ cimport cython
 
 from helixml._core cimport tape
 from helixml._core.tape cimport Node
+from helixml._core.saving cimport Plan, edges
 from helixml._core.tensor cimport Tensor, new_tensor
 
 
@@ -44,21 +45,3 @@ cdef class Primitive(Op):
 
     @cython.locals(plan=Plan, node=Node)
     cpdef record(self, tuple inputs, dict attributes, long long mask, Tensor output)
-
-
-cdef class Plan:
-    cdef public Op op
-    cdef public list attributes
-    cdef public bint wants_needs
-    cdef public list steps
-    cdef public bint empty
-
-    cpdef tuple save(self, inputs, tuple outputs)
-
-
-@cython.locals(value=Tensor, i=Py_ssize_t, slots=list, parents=tuple)
-cpdef tuple edges(inputs, long long mask)
-
-
-@cython.locals(node=Node)
-cpdef object source_of(Tensor value)

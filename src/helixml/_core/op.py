@@ -11,27 +11,38 @@ compute it, its derivative, its samples for the tests, its documentation. There 
 - A `Fused` op is a composite whose Python body *is the definition*, and for which a backend may
   have kernels. Where it has none, the body runs; higher derivatives always use the body.
 
-Rules never sum over broadcast axes and never cast: `fit` does that once, here, for all of them.
+Rules never sum over broadcast axes and never cast: `saving.fit` does that once, for all of them.
 In a forward rule the parameters annotated ``Array`` are inputs, in a composite those annotated
-``Tensor``; all others are attributes. Read `tape` before this, `tensor` beside it.
+``Tensor``; all others are attributes. Read `tape` before this; `saving`, what a node
+keeps, beside it.
 """
 
 from __future__ import annotations
 
 from numpy import ndarray
 
-from helixml import config, dtypes, shapes
+from helixml import config, dtypes
 from helixml._core import tape
 from helixml._core.diagnose import failure
 from helixml._core.modes import recording
-from helixml._core.storage import user_line
+from helixml._core.saving import (
+    Plan,
+    attach,
+    edges,
+    fit,
+    keep,
+    keep_residual,
+    materialized,
+    note_origin,
+    residual_of,
+    restore,
+)
 from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, new_tensor
 from helixml.errors import (
     BackendError,
     DTypeError,
     HelixError,
     NotDifferentiableError,
-    ShapeError,
 )
 
 _SCALARS = (bool, int, float, complex)
@@ -134,7 +145,7 @@ class Op:
     @property
     def __signature__(self):
         """The signature that callers see."""
-        from inspect import Signature, signature  # noqa: PLC0415  slow
+        from inspect import Signature, signature
 
         return Signature(list(signature(self.function).parameters.values())[self.skipped :])
 
@@ -179,9 +190,7 @@ class Primitive(Op):
         self.bound = (None, None)  # a backend, and its function of this op's name
         self.dtype_rule = dtype
         self.view = view
-        self.promotes = (
-            None if promotes is None else tuple([n in promotes for n in self.inputs])
-        )
+        self.promotes = None if promotes is None else tuple([n in promotes for n in self.inputs])
         self.prepare_attributes = None
         self.rules = {}  # input name -> (rule, names it reads, names it answers for)
         self.plans = {}  # bit mask of the inputs that need gradients -> Plan
@@ -481,206 +490,6 @@ class Primitive(Op):
 _NOTHING: tuple = ()
 
 
-class Plan:
-    """What one op saves when a given set of its inputs needs gradients: read off the rules."""
-
-    def __init__(self, op, mask, count):
-        names = set()
-        for i in range(count):
-            if mask >> i & 1:
-                if op.variadic and op.inputs[0] not in op.rules:
-                    continue
-                name = op.inputs[0 if op.variadic else i]
-                if name in op.rules:
-                    names.update(op.rules[name][1])
-        names.discard("g")
-        self.op = op
-        self.attributes = [name for name in names if name in op.attributes]
-        self.wants_needs = "needs" in names
-        steps = []  # (name, what to save, index of the input)
-        for name in sorted(names):
-            if name in op.inputs:
-                steps.append((name, "input", op.inputs.index(name)))
-            elif name == "out":
-                steps.append((name, "output", 0))
-            elif name == "outs":
-                steps.append((name, "outputs", 0))
-            elif name.endswith("_shapes"):
-                steps.append((name, "shapes", 0))
-            elif name.endswith("_shape") and name[:-6] in op.inputs:
-                steps.append((name, "shape", op.inputs.index(name[:-6])))
-            elif name.endswith("_dtype") and name[:-6] in op.inputs:
-                steps.append((name, "dtype", op.inputs.index(name[:-6])))
-        self.steps = steps
-        self.empty = not steps
-
-    def save(self, inputs, outputs):
-        """Return the tuple of saved values, one a step; ``outputs`` is a tuple."""
-        saved = []
-        for _, what, i in self.steps:
-            if what == "input":
-                saved.append(keep(inputs[i]))
-            elif what == "output":
-                saved.append(keep_output(outputs[0], 0))
-            elif what == "outputs":
-                saved.append(tuple([keep_output(o, k) for k, o in enumerate(outputs)]))
-            elif what == "shapes":
-                saved.append(tuple([value.shape for value in inputs]))
-            elif what == "shape":
-                saved.append(inputs[i].shape if isinstance(inputs[i], Tensor) else ())
-            else:
-                saved.append(inputs[i].dtype if isinstance(inputs[i], Tensor) else None)
-        return tuple(saved)
-
-    def read(self, node, g, needs):
-        """Return the values that the rules may read, by name."""
-        values = {"g": g}
-        for name in self.attributes:
-            values[name] = node.attrs[name]
-        if self.wants_needs:
-            values["needs"] = needs
-        saved = node.saved
-        for k in range(len(self.steps)):
-            value = saved[k]
-            name = self.steps[k][0]
-            if isinstance(value, tape.Saved):
-                value = restore(value, node, name)
-            elif name == "outs":
-                value = tuple([restore(v, node, name) for v in value])
-            values[name] = value
-        return values
-
-
-def edges(inputs, mask):
-    """Return (parents, slots) of a node: where the gradient of each input goes."""
-    if len(inputs) == 2:  # most ops: no list to build
-        first = source_of(inputs[0]) if mask & 1 else None
-        second = source_of(inputs[1]) if mask & 2 else None
-        parents = (first, second)
-    else:
-        parents = tuple(
-            [source_of(inputs[i]) if mask >> i & 1 else None for i in range(len(inputs))]
-        )
-    slots = None
-    for i in range(len(inputs)):
-        if mask >> i & 1:
-            value = inputs[i]
-            if value._slot != 0:
-                if slots is None:
-                    slots = [0] * len(inputs)
-                slots[i] = value._slot
-    return parents, slots
-
-
-def source_of(value):
-    """Return what the gradient of ``value`` goes to: its node, or the leaf itself."""
-    node = value._node
-    return value if node is None else node
-
-
-def attach(op, inputs, attributes, mask, saved, outputs):
-    """Make the node of a call with a tuple of outputs and tie the differentiable ones to it."""
-    parents, slots = edges(inputs, mask)
-    first = outputs[0]
-    several = len(outputs) > 1
-    shape = tuple([o.shape for o in outputs]) if several else first.shape
-    dtype = tuple([o.dtype for o in outputs]) if several else first.dtype
-    node = tape.new_node(
-        op, parents, slots, saved, attributes, len(outputs), shape, dtype, first._backend
-    )
-    if config.debugging:
-        note_origin(node)
-    for slot, output in enumerate(outputs):
-        if output.dtype in dtypes.DIFFERENTIABLE:
-            output._node = node
-            output._slot = slot
-
-
-def note_origin(node):
-    """In debug mode, remember the user's line."""
-    if config.get().debug:
-        node.origin = user_line()
-
-
-def keep(value):
-    """Return what the tape saves of an input: a `tape.Saved`, or the scalar itself."""
-    if not isinstance(value, Tensor):
-        return value
-    source = value._node
-    if source is None and value._tracked:
-        source = value
-    return tape.Saved(value._array, value._backend, value._share(), source, value._slot)
-
-
-def keep_output(output, slot):
-    """Return what the tape saves of an output: without its node, which would make a cycle."""
-    return tape.Saved(output._array, output._backend, output._share(), None, slot)
-
-
-def keep_residual(array, results, outputs):
-    """Return what the tape saves of a kernel's residual; an output may be overwritten: guard it."""
-    for slot, result in enumerate(results):
-        if array is result:
-            return keep_output(outputs[slot], slot)
-    return array
-
-
-def residual_of(saved, op):
-    """Return a residual's array, checked if it is an output."""
-    if not isinstance(saved, tape.Saved):
-        return saved
-    saved.check(op, "its output")
-    return saved.array
-
-
-def restore(saved, node, name):
-    """Return a saved value as a tensor, tied to where it came from if recording is on."""
-    saved.check(node.op.name, name)
-    source = saved.source
-    attached = is_recording()
-    if attached and isinstance(source, Tensor):
-        return source
-    value = new_tensor(saved.array, saved.backend)
-    value._cell = saved.cell
-    saved.cell.add_viewer(value)
-    if attached:
-        value._node = node if name in ("out", "outs") else source
-        value._slot = saved.slot
-    return value
-
-
-def materialized(node, cotangents):
-    """Return the cotangent of a node, or a tuple of them with zeros for the missing ones."""
-    if node.outputs == 1:
-        return cotangents[0]
-    backend = node.backend
-    result = []
-    for slot, cotangent in enumerate(cotangents):
-        shape, dtype = node.describe(slot)
-        if cotangent is None and dtype in dtypes.DIFFERENTIABLE:
-            cotangent = new_tensor(backend.zeros(shape, dtype=dtype), backend)  # noqa: PLW2901
-        result.append(cotangent)
-    return tuple(result)
-
-
-def fit(gradient, node, i):
-    """Return ``gradient`` in the shape and dtype of input ``i``: the transpose of broadcasting."""
-    parent = node.parents[i]
-    if isinstance(parent, Tensor):
-        shape = parent._array.shape
-        dtype = parent.dtype
-    else:
-        shape, dtype = parent.describe(0 if node.slots is None else node.slots[i])
-    array = gradient._array
-    if array.shape != shape:
-        gradient = OPS.sum_to(gradient, tuple(shape))
-    if gradient.dtype != dtype:
-        if dtypes.kind(gradient.dtype) == "c" and dtypes.kind(dtype) != "c":
-            gradient = OPS.real(gradient)
-        gradient = OPS.astype(gradient, dtype)
-    return gradient
-
-
 def _scalar_type(value):
     for kind in _SCALARS:
         if isinstance(value, kind):
@@ -805,9 +614,7 @@ class Fused(Op):
             for i in written:  # all of them before the first is written
                 if tensors[i] is not None:
                     tensors[i]._check_write(self.name)
-            kernel = first._backend.kernels.find(
-                self.name, arrays, attributes, self.integers
-            )
+            kernel = first._backend.kernels.find(self.name, arrays, attributes, self.integers)
             if kernel is None:
                 return self.define(tensors, attributes)
             if written:
@@ -846,9 +653,7 @@ class Fused(Op):
         if not is_recording():
             backend = node.backend
             arrays = [None if t is None else t._array for t in tensors]
-            kernel = backend.kernels.find(
-                self.name + "_vjp", arrays, node.attrs, self.integers
-            )
+            kernel = backend.kernels.find(self.name + "_vjp", arrays, node.attrs, self.integers)
             if kernel is not None:
                 raw = tuple([None if c is None else c._array for c in cotangents])
                 residuals = tuple([residual_of(r, self.name) for r in residuals])

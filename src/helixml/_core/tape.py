@@ -209,4 +209,3 @@ def walk(roots, deliver, add, targets=None, keep=False):
     for leaf, cotangent in pending.items():
         if targets is None or leaf in targets:
             deliver(leaf, 0, cotangent)
-

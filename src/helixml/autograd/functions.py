@@ -79,9 +79,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
                     "Hint: .sum() or .mean()."
                 )
         # Record the gradients only if somebody outside can differentiate them.
-        again = outer and (
-            any(x.requires_grad for x in sources) or _reaches_others(value, inputs)
-        )
+        again = outer and (any(x.requires_grad for x in sources) or _reaches_others(value, inputs))
         if value.requires_grad:
             found = gradients([value], inputs, create_graph=again, retain_graph=again)
         else:

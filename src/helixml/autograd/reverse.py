@@ -181,7 +181,9 @@ def pull_definition(
         outputs = op.define(fresh, node.attrs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     pairs = [
-        (y, c) for y, c in zip(outputs, cotangents, strict=True) if c is not None and y.requires_grad
+        (y, c)
+        for y, c in zip(outputs, cotangents, strict=True)
+        if c is not None and y.requires_grad
     ]
     wanted = [t for t, need in zip(fresh, needs, strict=True) if need and t is not None]
     if not pairs:

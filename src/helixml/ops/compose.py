@@ -178,5 +178,3 @@ def _():
     yield sample((3, 4))
     yield sample((3, 4), axis=0)
     yield sample(values(1000.0, 0.0, -1000.0))
-
-

@@ -634,6 +634,8 @@ def _step_op(name, summary, oracle):
 
 floor = _step_op("floor", "Round toward minus infinity.", np.floor)
 ceil = _step_op("ceil", "Round toward plus infinity.", np.ceil)
+
+
 def _round_oracle(x):
     return x if x.dtype.kind in "biu" else np.rint(x)
 

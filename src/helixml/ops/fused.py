@@ -87,7 +87,9 @@ def _():
 @rms_norm.errors
 def _():
     x = _zeros(2, 3)
-    yield Failure(lambda: rms_norm(x, _zeros(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)")
+    yield Failure(
+        lambda: rms_norm(x, _zeros(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)"
+    )
     yield Failure(lambda: rms_norm(x, _zeros(3), residual=_zeros(3, 3)), ShapeError, r"residual is")
 
 
@@ -137,9 +139,7 @@ def _():
 # Losses
 
 
-def _cross_entropy_oracle(
-    logits, target, ignore_index=None, label_smoothing=0.0, reduction="mean"
-):
+def _cross_entropy_oracle(logits, target, ignore_index=None, label_smoothing=0.0, reduction="mean"):
     v = logits.shape[-1]
     flat, goals = logits.reshape(-1, v), target.reshape(-1)
     losses = np.zeros(goals.size)
@@ -188,7 +188,6 @@ def cross_entropy(
     ----------
     Szegedy et al. 2016, "Rethinking the inception architecture", section 7 (label smoothing).
     """
-    v = logits.shape[-1]
     goals = target.astype(dtypes.int64)
     counts = None
     if ignore_index is not None:
@@ -272,7 +271,9 @@ def _():
     x = _zeros(2, 3)
     two = np.array([0, 1])
     yield Failure(lambda: cross_entropy(x, np.array([0])), ShapeError, r"targets must be \(2,\)")
-    yield Failure(lambda: cross_entropy(x, np.array([0, 3])), IndexingError, r"target 3 is no class")
+    yield Failure(
+        lambda: cross_entropy(x, np.array([0, 3])), IndexingError, r"target 3 is no class"
+    )
     yield Failure(lambda: cross_entropy(x, np.array([0.0, 1.0])), DTypeError, r"must be integers")
     yield Failure(
         lambda: cross_entropy(x, two, reduction="max"), ValueRangeError, r"reduction='max'"
@@ -393,8 +394,17 @@ def _():
 
 
 def _selective_oracle(
-    u, delta, A, B, C, D=None, z=None, delta_bias=None, initial_state=None,
-    delta_softplus=False, return_last_state=False,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    initial_state=None,
+    delta_softplus=False,
+    return_last_state=False,
 ):
     b, d, length = u.shape
     n = A.shape[1]
@@ -507,7 +517,15 @@ selective_scan.options["kinds"] = "f"
 @selective_scan.check
 def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):
     _need_floats(
-        "selective_scan", u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias,
+        "selective_scan",
+        u=u,
+        delta=delta,
+        A=A,
+        B=B,
+        C=C,
+        D=D,
+        z=z,
+        delta_bias=delta_bias,
         initial_state=initial_state,
     )
     if u.ndim != 3 or A.ndim != 2 or A.shape[0] != u.shape[1]:
@@ -522,9 +540,7 @@ def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):
     for name, tensor in (("B", B), ("C", C)):
         shape = tensor.shape
         grouped = len(shape) == 4 and shape[1] > 0 and d % shape[1] == 0
-        fits = shape in ((d, n), (b, n, length)) or (
-            grouped and shape == (b, shape[1], n, length)
-        )
+        fits = shape in ((d, n), (b, n, length)) or (grouped and shape == (b, shape[1], n, length))
         if not fits:
             raise ShapeError(
                 f"selective_scan: {name} is {shape}, it must be {(d, n)}, {(b, n, length)} or "
@@ -545,19 +561,43 @@ def _():
     decay = floats(3, 2, low=-2.0, high=-0.2)
     yield sample((2, 3, 5), steps, decay, (2, 2, 5), (2, 2, 5), orders=1)
     yield sample(
-        (2, 3, 5), (2, 3, 5), decay, (2, 2, 5), (2, 2, 5), (3,), (2, 3, 5), (3,),
-        delta_softplus=True, orders=1,
+        (2, 3, 5),
+        (2, 3, 5),
+        decay,
+        (2, 2, 5),
+        (2, 2, 5),
+        (3,),
+        (2, 3, 5),
+        (3,),
+        delta_softplus=True,
+        orders=1,
     )
     yield sample(
-        (1, 4, 3), (1, 4, 3), floats(4, 2, low=-2.0, high=-0.2), (1, 2, 2, 3), (1, 2, 2, 3), (4,),
-        (1, 4, 3), (4,), delta_softplus=True, initial_state=floats(1, 4, 2), return_last_state=True,
+        (1, 4, 3),
+        (1, 4, 3),
+        floats(4, 2, low=-2.0, high=-0.2),
+        (1, 2, 2, 3),
+        (1, 2, 2, 3),
+        (4,),
+        (1, 4, 3),
+        (4,),
+        delta_softplus=True,
+        initial_state=floats(1, 4, 2),
+        return_last_state=True,
     )
     yield sample(
-        (2, 3, 4), floats(2, 3, 4, low=0.1, high=0.9), decay, (3, 2), (3, 2),
-        initial_state=floats(2, 3, 2), return_last_state=True, orders=1,
+        (2, 3, 4),
+        floats(2, 3, 4, low=0.1, high=0.9),
+        decay,
+        (3, 2),
+        (3, 2),
+        initial_state=floats(2, 3, 2),
+        return_last_state=True,
+        orders=1,
     )
-    yield sample((1, 2, 0), (1, 2, 0), floats(2, 3, low=-1.0, high=-0.1), (1, 3, 0), (1, 3, 0),
-                 orders=1)
+    yield sample(
+        (1, 2, 0), (1, 2, 0), floats(2, 3, low=-1.0, high=-0.1), (1, 3, 0), (1, 3, 0), orders=1
+    )
 
 
 @selective_scan.errors

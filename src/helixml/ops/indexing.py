@@ -56,7 +56,9 @@ part.vjp("x")(lambda g, x_shape, index: place(g, x_shape, index))
 @part.errors
 def _():
     x = _zeros(3, 4)
-    yield Failure(lambda: x[3], IndexingError, r"shape \(3, 4\) does not take \[3\]: index 3 is out")
+    yield Failure(
+        lambda: x[3], IndexingError, r"shape \(3, 4\) does not take \[3\]: index 3 is out"
+    )
     yield Failure(lambda: x[0, 0, 0], IndexingError, r"too many indices")
     yield Failure(lambda: x["a"], IndexingError, r"'a' cannot index")
     yield Failure(lambda: x[_zeros(3)], IndexingError, r"a tensor of float32 cannot index")
@@ -262,7 +264,7 @@ def take_along_axis(B, x: Array, indices: Array, axis: int = -1):
 def _(x, indices, axis):
     axis = shapes.normalize_axis("take_along_axis", axis, x.ndim)
     if indices.ndim != x.ndim or any(
-        m != n for a, (m, n) in enumerate(zip(x.shape, indices.shape)) if a != axis
+        m != n for a, (m, n) in enumerate(zip(x.shape, indices.shape, strict=True)) if a != axis
     ):
         raise ShapeError(
             f"take_along_axis: x is {x.shape}, indices are {indices.shape}; "

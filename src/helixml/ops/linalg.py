@@ -111,7 +111,9 @@ def _():
 @matmul.errors
 def _():
     x, w = _zeros(32, 128), _zeros(64, 128)
-    yield Failure(lambda: x @ w, ShapeError, r"x is \(32, 128\), y is \(64, 128\) \(128 != 64\).*mT")
+    yield Failure(
+        lambda: x @ w, ShapeError, r"x is \(32, 128\), y is \(64, 128\) \(128 != 64\).*mT"
+    )
     yield Failure(lambda: matmul(x, 2.0), ShapeError, r"a scalar operand")
     yield Failure(lambda: matmul(_zeros(2, 3, 4), _zeros(3, 4, 2)), ShapeError, r"do not broadcast")
 
@@ -120,5 +122,3 @@ def _zeros(*shape):
     from helixml.ops.creation import zeros
 
     return zeros(shape)
-
-

@@ -1,6 +1,7 @@
 """Movement: other shapes and orders of the same values. Linear ops, whose gradients move back.
 
-Results may share memory with their argument inside; as values they do not (`helixml._core.storage`).
+Results may share memory with their argument inside; as values they do not: see
+`helixml._core.storage`.
 """
 
 from __future__ import annotations
@@ -444,7 +445,9 @@ def _(arrays, axis):
     axis = shapes.normalize_axis("concat", axis, first.ndim)
     for number, other in enumerate(arrays[1:], 1):
         if other.ndim != first.ndim or any(
-            m != n for a, (m, n) in enumerate(zip(first.shape, other.shape)) if a != axis
+            m != n
+            for a, (m, n) in enumerate(zip(first.shape, other.shape, strict=True))
+            if a != axis
         ):
             raise ShapeError(
                 f"concat: tensor {number} has shape {other.shape}, which differs from "

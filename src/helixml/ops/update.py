@@ -72,19 +72,51 @@ def _(param, grad, m, v, beta1, beta2, step, **_):
         raise ValueRangeError(f"adamw_: beta1={beta1}, beta2={beta2} must lie in [0, 1).")
     if step < 1:
         raise ValueRangeError(f"adamw_: step={step}, the first step is 1.")
+
+
 adamw_.samples(
     lambda: (
         sample(
-            (3, 4), (3, 4), (3, 4), floats(3, 4, low=0.1), kinds="f", value_only=True,
-            lr=0.1, beta1=0.9, beta2=0.99, eps=1e-3, weight_decay=0.1, step=3,
+            (3, 4),
+            (3, 4),
+            (3, 4),
+            floats(3, 4, low=0.1),
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            beta1=0.9,
+            beta2=0.99,
+            eps=1e-3,
+            weight_decay=0.1,
+            step=3,
         ),
         sample(
-            (), (), (), floats(low=0.1), kinds="f", value_only=True,
-            lr=0.1, beta1=0.0, beta2=0.9, eps=1e-3, weight_decay=0.0, step=1,
+            (),
+            (),
+            (),
+            floats(low=0.1),
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            beta1=0.0,
+            beta2=0.9,
+            eps=1e-3,
+            weight_decay=0.0,
+            step=1,
         ),
         sample(
-            (0, 3), (0, 3), (0, 3), (0, 3), kinds="f", value_only=True,
-            lr=0.1, beta1=0.9, beta2=0.9, eps=1e-3, weight_decay=0.0, step=1,
+            (0, 3),
+            (0, 3),
+            (0, 3),
+            (0, 3),
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            beta1=0.9,
+            beta2=0.9,
+            eps=1e-3,
+            weight_decay=0.0,
+            step=1,
         ),
     )
 )
@@ -134,12 +166,39 @@ def sgd_(
 sgd_.check(lambda param, grad, velocity, **_: _same_shapes("sgd_", param, grad, velocity))
 sgd_.samples(
     lambda: (
-        sample((3, 4), (3, 4), (3, 4), kinds="f", value_only=True, lr=0.1, momentum=0.9,
-               nesterov=True, weight_decay=0.1),
-        sample((2, 3), (2, 3), (2, 3), kinds="f", value_only=True, lr=0.1, momentum=0.5,
-               nesterov=False, weight_decay=0.0),
-        sample((3,), (3,), None, kinds="f", value_only=True, lr=0.1, momentum=0.0,
-               nesterov=False, weight_decay=0.1),
+        sample(
+            (3, 4),
+            (3, 4),
+            (3, 4),
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=0.1,
+        ),
+        sample(
+            (2, 3),
+            (2, 3),
+            (2, 3),
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            momentum=0.5,
+            nesterov=False,
+            weight_decay=0.0,
+        ),
+        sample(
+            (3,),
+            (3,),
+            None,
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            momentum=0.0,
+            nesterov=False,
+            weight_decay=0.1,
+        ),
     )
 )
 
@@ -154,7 +213,9 @@ def _():
     yield Failure(lambda: adamw_(w, x, x, x, **options), InplaceError, r"requires a gradient")
     for name, value in (("beta1", 1.0), ("beta2", -0.1), ("step", 0)):
         bad = {**options, name: value}
-        yield Failure(lambda bad=bad: adamw_(x, x, x, x, **bad), ValueRangeError, rf"{name}={value}")
+        yield Failure(
+            lambda bad=bad: adamw_(x, x, x, x, **bad), ValueRangeError, rf"{name}={value}"
+        )
 
 
 @sgd_.errors

@@ -103,7 +103,10 @@ class Trainer:
         )
         self.optimizer = _optimizer(self.model, config)
         self.learning_rate = optim.WarmupCosine(
-            config.optim.lr, min(config.optim.warmup_steps, steps // 10), steps, config.optim.final_ratio
+            config.optim.lr,
+            min(config.optim.warmup_steps, steps // 10),
+            steps,
+            config.optim.final_ratio,
         )
         self.step = 0
         self.seconds = 0.0

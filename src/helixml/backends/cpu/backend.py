@@ -76,7 +76,7 @@ class CpuBackend(BackendBase):
 
     def capabilities(self) -> dict[str, Any]:
         """Return NumPy's version, the threads granted and the kernels' instruction set."""
-        from helixml.backends.cpu import kernels, threads  # noqa: PLC0415  floor-1 siblings
+        from helixml.backends.cpu import kernels, threads
 
         return {
             **super().capabilities(),
@@ -220,7 +220,10 @@ class CpuBackend(BackendBase):
     def scatter_add(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:
         """Return the adjoint of `take`: rows sorted by target, then summed group by group."""
         rank = indices.ndim
-        order = (*range(axis, axis + rank), *(a for a in range(x.ndim) if not axis <= a < axis + rank))
+        order = (
+            *range(axis, axis + rank),
+            *(a for a in range(x.ndim) if not axis <= a < axis + rank),
+        )
         flat = x.transpose(order)
         rest = flat.shape[rank:]
         rows = indices.reshape(-1)
@@ -236,9 +239,7 @@ class CpuBackend(BackendBase):
         summed = summed.astype(x.dtype, copy=False).reshape(size, *rest)
         return np.moveaxis(summed, 0, axis)
 
-    def linear_scan(
-        self, a: Array, b: Array, initial: Array | None, *, reverse: bool
-    ) -> Array:
+    def linear_scan(self, a: Array, b: Array, initial: Array | None, *, reverse: bool) -> Array:
         """Return h_t = a_t h_(t-1) + b_t along the last axis, time step by time step."""
         shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
@@ -260,7 +261,7 @@ def _compiled() -> list[Kernel]:
     if config.get().pure:
         return []
     try:
-        from helixml.backends.cpu.kernels import KERNELS  # noqa: PLC0415  optional
+        from helixml.backends.cpu.kernels import KERNELS
     except ImportError:
         return []
     return [Kernel(name, function, served) for name, function, served in KERNELS]
@@ -271,7 +272,7 @@ def _compiled_product() -> Callable[[Array, Array], Array]:
     if config.get().pure:
         return np.matmul
     try:
-        from helixml.backends.cpu.kernels.matmul import matmul  # noqa: PLC0415  optional
+        from helixml.backends.cpu.kernels.matmul import matmul
     except ImportError:
         return np.matmul
     return matmul

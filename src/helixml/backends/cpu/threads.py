@@ -99,7 +99,7 @@ def _start(work: Callable[[], None], helpers_wanted: int) -> list[Future[None]]:
         return helpers
     with _lock:
         if _pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  slow to import
+            from concurrent.futures import ThreadPoolExecutor
 
             _pool = ThreadPoolExecutor(_machine_limit(), thread_name_prefix="helixml")
     try:
@@ -113,7 +113,7 @@ def _start(work: Callable[[], None], helpers_wanted: int) -> list[Future[None]]:
 @cache
 def _machine_limit() -> int:
     """Return the number of CPUs this process may use: affinity and cgroup quota."""
-    from pathlib import Path  # noqa: PLC0415  slow to import
+    from pathlib import Path
 
     cpus = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows

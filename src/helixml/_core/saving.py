@@ -1,0 +1,217 @@
+"""What a node keeps of a call, and how gradients are fitted to its inputs.
+
+A rule's parameters say what it reads; `Plan` turns them, for the inputs that need gradients, into
+the list of what to save. Saved arrays carry the version that they had (`tape.Saved`), so that one
+that was overwritten is noticed when it is restored. Knows no particular op; `op` calls it when a
+call is recorded and when a node is pulled.
+"""
+
+from __future__ import annotations
+
+from helixml import config, dtypes
+from helixml._core import tape
+from helixml._core.modes import recording
+from helixml._core.storage import user_line
+from helixml._core.tensor import OPS, Tensor, new_tensor
+
+is_recording = recording.get
+
+
+class Plan:
+    """What one op saves when a given set of its inputs needs gradients: read off the rules."""
+
+    def __init__(self, op, mask, count):
+        names = set()
+        for i in range(count):
+            if mask >> i & 1:
+                if op.variadic and op.inputs[0] not in op.rules:
+                    continue
+                name = op.inputs[0 if op.variadic else i]
+                if name in op.rules:
+                    names.update(op.rules[name][1])
+        names.discard("g")
+        self.op = op
+        self.attributes = [name for name in names if name in op.attributes]
+        self.wants_needs = "needs" in names
+        steps = []  # (name, what to save, index of the input)
+        for name in sorted(names):
+            if name in op.inputs:
+                steps.append((name, "input", op.inputs.index(name)))
+            elif name == "out":
+                steps.append((name, "output", 0))
+            elif name == "outs":
+                steps.append((name, "outputs", 0))
+            elif name.endswith("_shapes"):
+                steps.append((name, "shapes", 0))
+            elif name.endswith("_shape") and name[:-6] in op.inputs:
+                steps.append((name, "shape", op.inputs.index(name[:-6])))
+            elif name.endswith("_dtype") and name[:-6] in op.inputs:
+                steps.append((name, "dtype", op.inputs.index(name[:-6])))
+        self.steps = steps
+        self.empty = not steps
+
+    def save(self, inputs, outputs):
+        """Return the tuple of saved values, one a step; ``outputs`` is a tuple."""
+        saved = []
+        for _, what, i in self.steps:
+            if what == "input":
+                saved.append(keep(inputs[i]))
+            elif what == "output":
+                saved.append(keep_output(outputs[0], 0))
+            elif what == "outputs":
+                saved.append(tuple([keep_output(o, k) for k, o in enumerate(outputs)]))
+            elif what == "shapes":
+                saved.append(tuple([value.shape for value in inputs]))
+            elif what == "shape":
+                saved.append(inputs[i].shape if isinstance(inputs[i], Tensor) else ())
+            else:
+                saved.append(inputs[i].dtype if isinstance(inputs[i], Tensor) else None)
+        return tuple(saved)
+
+    def read(self, node, g, needs):
+        """Return the values that the rules may read, by name."""
+        values = {"g": g}
+        for name in self.attributes:
+            values[name] = node.attrs[name]
+        if self.wants_needs:
+            values["needs"] = needs
+        saved = node.saved
+        for k in range(len(self.steps)):
+            value = saved[k]
+            name = self.steps[k][0]
+            if isinstance(value, tape.Saved):
+                value = restore(value, node, name)
+            elif name == "outs":
+                value = tuple([restore(v, node, name) for v in value])
+            values[name] = value
+        return values
+
+
+def edges(inputs, mask):
+    """Return (parents, slots) of a node: where the gradient of each input goes."""
+    if len(inputs) == 2:  # most ops: no list to build
+        first = source_of(inputs[0]) if mask & 1 else None
+        second = source_of(inputs[1]) if mask & 2 else None
+        parents = (first, second)
+    else:
+        parents = tuple(
+            [source_of(inputs[i]) if mask >> i & 1 else None for i in range(len(inputs))]
+        )
+    slots = None
+    for i in range(len(inputs)):
+        if mask >> i & 1:
+            value = inputs[i]
+            if value._slot != 0:
+                if slots is None:
+                    slots = [0] * len(inputs)
+                slots[i] = value._slot
+    return parents, slots
+
+
+def source_of(value):
+    """Return what the gradient of ``value`` goes to: its node, or the leaf itself."""
+    node = value._node
+    return value if node is None else node
+
+
+def attach(op, inputs, attributes, mask, saved, outputs):
+    """Make the node of a call with a tuple of outputs and tie the differentiable ones to it."""
+    parents, slots = edges(inputs, mask)
+    first = outputs[0]
+    several = len(outputs) > 1
+    shape = tuple([o.shape for o in outputs]) if several else first.shape
+    dtype = tuple([o.dtype for o in outputs]) if several else first.dtype
+    node = tape.new_node(
+        op, parents, slots, saved, attributes, len(outputs), shape, dtype, first._backend
+    )
+    if config.debugging:
+        note_origin(node)
+    for slot, output in enumerate(outputs):
+        if output.dtype in dtypes.DIFFERENTIABLE:
+            output._node = node
+            output._slot = slot
+
+
+def note_origin(node):
+    """In debug mode, remember the user's line."""
+    if config.get().debug:
+        node.origin = user_line()
+
+
+def keep(value):
+    """Return what the tape saves of an input: a `tape.Saved`, or the scalar itself."""
+    if not isinstance(value, Tensor):
+        return value
+    source = value._node
+    if source is None and value._tracked:
+        source = value
+    return tape.Saved(value._array, value._backend, value._share(), source, value._slot)
+
+
+def keep_output(output, slot):
+    """Return what the tape saves of an output: without its node, which would make a cycle."""
+    return tape.Saved(output._array, output._backend, output._share(), None, slot)
+
+
+def keep_residual(array, results, outputs):
+    """Return what the tape saves of a kernel's residual; an output may be overwritten: guard it."""
+    for slot, result in enumerate(results):
+        if array is result:
+            return keep_output(outputs[slot], slot)
+    return array
+
+
+def residual_of(saved, op):
+    """Return a residual's array, checked if it is an output."""
+    if not isinstance(saved, tape.Saved):
+        return saved
+    saved.check(op, "its output")
+    return saved.array
+
+
+def restore(saved, node, name):
+    """Return a saved value as a tensor, tied to where it came from if recording is on."""
+    saved.check(node.op.name, name)
+    source = saved.source
+    attached = is_recording()
+    if attached and isinstance(source, Tensor):
+        return source
+    value = new_tensor(saved.array, saved.backend)
+    value._cell = saved.cell
+    saved.cell.add_viewer(value)
+    if attached:
+        value._node = node if name in ("out", "outs") else source
+        value._slot = saved.slot
+    return value
+
+
+def materialized(node, cotangents):
+    """Return the cotangent of a node, or a tuple of them with zeros for the missing ones."""
+    if node.outputs == 1:
+        return cotangents[0]
+    backend = node.backend
+    result = []
+    for slot, cotangent in enumerate(cotangents):
+        shape, dtype = node.describe(slot)
+        if cotangent is None and dtype in dtypes.DIFFERENTIABLE:
+            cotangent = new_tensor(backend.zeros(shape, dtype=dtype), backend)  # noqa: PLW2901
+        result.append(cotangent)
+    return tuple(result)
+
+
+def fit(gradient, node, i):
+    """Return ``gradient`` in the shape and dtype of input ``i``: the transpose of broadcasting."""
+    parent = node.parents[i]
+    if isinstance(parent, Tensor):
+        shape = parent._array.shape
+        dtype = parent.dtype
+    else:
+        shape, dtype = parent.describe(0 if node.slots is None else node.slots[i])
+    array = gradient._array
+    if array.shape != shape:
+        gradient = OPS.sum_to(gradient, tuple(shape))
+    if gradient.dtype != dtype:
+        if dtypes.kind(gradient.dtype) == "c" and dtypes.kind(dtype) != "c":
+            gradient = OPS.real(gradient)
+        gradient = OPS.astype(gradient, dtype)
+    return gradient
