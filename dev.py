@@ -53,7 +53,9 @@ def say(text: str) -> None:
 def run(*command: object, **environment: str) -> int:
     """Run a command in the project's root and return its exit code."""
     words = [str(word) for word in command]
-    return subprocess.call(words, cwd=ROOT, env={**os.environ, **environment})
+    # The environment's own tools come first: some linters call others by name.
+    path = {"PATH": f"{PYTHON.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return subprocess.call(words, cwd=ROOT, env={**os.environ, **path, **environment})
 
 
 def require(*command: object, **environment: str) -> None:

@@ -1,8 +1,9 @@
 """Random numbers from counters: explicit, repeatable, the same bits on every backend.
 
 An `Rng` is a key and a counter of Philox4x32-10. Every draw takes the next counters, so the state
-is two integers; nothing depends on threads or on the order of memory. Integers, uniforms and dropout
-have the same bits everywhere; normals agree to the tolerance of the backend's log and cosine.
+is two integers; nothing depends on threads or on the order of memory. Integers, uniforms and
+dropout have the same bits everywhere; normals agree to the tolerance of the backend's log and
+cosine.
 
 Everything random in helixml takes ``rng=``. `seed` sets the stream that is used when none is given.
 """

@@ -221,6 +221,7 @@ PRESETS: Final[dict[str, dict[str, object]]] = {
     "tiny": {
         "model.hidden_size": 168,
         "model.num_hidden_layers": 4,
+        "data.batch_size": 2,
         "run.bytes": 1_536_000,
     },
     "small": {

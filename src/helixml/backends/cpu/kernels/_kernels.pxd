@@ -12,6 +12,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_GEMM_ROWS
     int HELIX_GEMM_COLUMNS
     int HELIX_GEMM_STEPS
+    int HELIX_GEMM_DEPTH
 
     ctypedef struct helix_rows:
         void *data
@@ -78,10 +79,11 @@ cdef extern from "kernels.h" nogil:
         const void *a
         const void *b
         Py_ssize_t a_row, a_step, b_step, b_column
+        void *packed
         void *c
         Py_ssize_t c_row
-        void *packed
-        Py_ssize_t item_rows, item_columns
+        int add
+        Py_ssize_t row_items, column_items
 
     ctypedef struct helix_table:
         int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil

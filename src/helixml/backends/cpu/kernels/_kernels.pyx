@@ -15,6 +15,7 @@ ADAMW_RUN = HELIX_ADAMW_RUN
 GEMM_ROWS = HELIX_GEMM_ROWS
 GEMM_COLUMNS = HELIX_GEMM_COLUMNS
 GEMM_STEPS = HELIX_GEMM_STEPS
+GEMM_DEPTH = HELIX_GEMM_DEPTH
 
 
 # Instruction sets
@@ -272,16 +273,17 @@ cdef class Gemm:
     cdef const helix_table *table
     cdef object arrays
 
-    def __init__(self, a, b, packed, c, item_rows, item_columns):
+    def __init__(self, a, b, packed, c, add, row_items, column_items):
         cdef helix_gemm *g = &self.call
         self.arrays = [a, b, packed, c]
         self.table = _table(c)
         g.rows, g.columns, g.steps = c.shape[0], c.shape[1], b.shape[0]
+        g.add = add
         g.a, g.b, g.packed, g.c = _data(a), _data(b), _data(packed), _data(c)
         g.a_row, g.a_step = (stride // a.itemsize for stride in a.strides)
         g.b_step, g.b_column = (stride // b.itemsize for stride in b.strides)
         g.c_row = c.strides[0] // c.itemsize
-        g.item_rows, g.item_columns = item_rows, item_columns
+        g.row_items, g.column_items = row_items, column_items
 
     def pack(self, Py_ssize_t first, Py_ssize_t last):
         """Do the items first .. last - 1 of packing b."""

@@ -17,16 +17,9 @@ enum { ROWS = 12 }; /* 24 sums in 32 registers */
 #else
 enum { ROWS = 6 }; /* 12 sums in 16 registers */
 #endif
-enum { COLUMNS = 2 * WIDTH, DEPTH = 256 };
+enum { COLUMNS = 2 * WIDTH, DEPTH = HELIX_GEMM_DEPTH };
 
-/* Up to so many columns in an item, A is not packed if its rows are contiguous: packing would
-   cost more than reading rows that lie far apart. */
-enum { FEW_COLUMNS = 1024 };
-
-enum {
-    STEPS_AT_ONCE = 4, /* packed for all panels in turn; best of 1, 2, 4, ... 64 */
-    CACHE_LINE = 64 / sizeof(real),
-};
+enum { STEPS_AT_ONCE = 4 }; /* packed for all panels in turn; best of 1, 2, 4, ... 64 */
 
 _Static_assert(HELIX_GEMM_ROWS % ROWS == 0, "items must be whole panels");
 _Static_assert(HELIX_GEMM_COLUMNS % COLUMNS == 0, "items must be whole panels");
@@ -41,23 +34,67 @@ INLINE ptrdiff_t round_up(ptrdiff_t size, ptrdiff_t unit) {
     return (size + unit - 1) / unit * unit;
 }
 
-/* Row i of step p goes to to[p * width + i]; rows from `rows` on are 0. */
-INLINE void pack(real *to, ptrdiff_t width, panel from, ptrdiff_t rows, ptrdiff_t steps) {
-    ptrdiff_t p = 0;
-    if (rows == width && from.row_stride == 1) {
-        for (; p < steps; p++)
-            memcpy(to + p * width, from.data + p * from.step_stride, width * sizeof(real));
-    } else if (rows == width) { /* rows may be contiguous: use up a cache line before the next */
-        for (; p + CACHE_LINE <= steps; p += CACHE_LINE)
-            for (ptrdiff_t i = 0; i < width; i++)
-#pragma GCC unroll 16
-                for (ptrdiff_t q = p; q < p + CACHE_LINE; q++)
-                    to[q * width + i] = from.data[i * from.row_stride + q * from.step_stride];
+/* (x0, y0, x1, y1, ...): of the first halves of two vectors, and of the second halves. */
+#if VECTOR_BYTES == 16 && HELIX_DOUBLE
+#define FIRST_HALVES 0, 2
+#define SECOND_HALVES 1, 3
+#elif VECTOR_BYTES == 16 || (VECTOR_BYTES == 32 && HELIX_DOUBLE)
+#define FIRST_HALVES 0, 4, 1, 5
+#define SECOND_HALVES 2, 6, 3, 7
+#elif VECTOR_BYTES == 32 || HELIX_DOUBLE
+#define FIRST_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define SECOND_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SECOND_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (ivec){__VA_ARGS__})
+#endif
+
+/* Interleaving the halves of the rows of a square log2(WIDTH) times transposes it. */
+INLINE void transpose(vec square[WIDTH]) {
+#pragma GCC unroll 4
+    for (int done = 1; done < WIDTH; done *= 2) {
+        vec next[WIDTH];
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDTH / 2; i++) {
+            next[2 * i] = SHUFFLE(square[i], square[i + WIDTH / 2], FIRST_HALVES);
+            next[2 * i + 1] = SHUFFLE(square[i], square[i + WIDTH / 2], SECOND_HALVES);
+        }
+        memcpy(square, next, sizeof next);
     }
+}
+
+/* Row i of step p goes to to[p * width + i]. Where there are fewer rows than the panel has,
+   its others repeat the last. May write WIDTH - 1 entries more than the panel has. */
+INLINE void pack(real *to, ptrdiff_t width, panel from, ptrdiff_t rows, ptrdiff_t steps) {
+    if (from.row_stride == 1 && rows == width) {
+        for (ptrdiff_t p = 0; p < steps; p++)
+            memcpy(to + p * width, from.data + p * from.step_stride, width * sizeof(real));
+        return;
+    }
+    ptrdiff_t p = 0;
+    if (from.step_stride == 1)
+        for (; p + WIDTH <= steps; p += WIDTH)
+            /* From the last rows to the first: what the last squares have too much is
+               overwritten by the first ones of the next step. */
+            for (ptrdiff_t row = (width - 1) / WIDTH * WIDTH; row >= 0; row -= WIDTH) {
+                vec square[WIDTH];
+#pragma GCC unroll 16
+                for (int i = 0; i < WIDTH; i++)
+                    square[i] = load(from.data + smaller(row + i, rows - 1) * from.row_stride + p);
+                transpose(square);
+#pragma GCC unroll 16
+                for (int i = 0; i < WIDTH; i++)
+                    store(to + (p + i) * width + row, square[i]);
+            }
     for (; p < steps; p++)
         for (ptrdiff_t i = 0; i < width; i++)
             to[p * width + i] =
-                i < rows ? from.data[i * from.row_stride + p * from.step_stride] : 0;
+                from.data[smaller(i, rows - 1) * from.row_stride + p * from.step_stride];
 }
 
 /* Any number of rows into panels that take up `depth` steps each. */
@@ -74,17 +111,17 @@ INLINE void pack_panels(real *to, ptrdiff_t width, ptrdiff_t depth, panel from, 
 }
 
 /* The first `vectors` vectors of each row of a tile: c = a b, or c += a b. */
-INLINE void multiply(ptrdiff_t steps, panel a, const real *b, int vectors, real *c,
+INLINE void multiply(ptrdiff_t steps, const real *a, const real *b, int vectors, real *c,
                      ptrdiff_t c_row, int add) {
     vec sums[ROWS][2];
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; i++)
         sums[i][0] = sums[i][1] = splat(0);
-    for (ptrdiff_t p = 0; p < steps; p++, a.data += a.step_stride, b += COLUMNS) {
+    for (ptrdiff_t p = 0; p < steps; p++, a += ROWS, b += COLUMNS) {
         vec left = load(b), right = vectors > 1 ? load(b + WIDTH) : left;
 #pragma GCC unroll 12
         for (int i = 0; i < ROWS; i++) {
-            vec x = splat(a.data[i * a.row_stride]);
+            vec x = splat(a[i]);
             sums[i][0] += x * left;
             if (vectors > 1)
                 sums[i][1] += x * right;
@@ -99,24 +136,21 @@ INLINE void multiply(ptrdiff_t steps, panel a, const real *b, int vectors, real 
         }
 }
 
-/* A tile with so many rows and columns; what is outside C goes into a buffer. */
-static void tile(ptrdiff_t steps, panel a, const real *b, real *c, ptrdiff_t c_row,
+/* A tile with so many rows and columns; where these are few, by way of a whole tile. */
+static void tile(ptrdiff_t steps, const real *a, const real *b, real *c, ptrdiff_t c_row,
                  ptrdiff_t rows, ptrdiff_t columns, int add) {
-    real buffer[ROWS * COLUMNS];
-    int whole = rows == ROWS && columns == COLUMNS;
-    real *to = whole ? c : buffer;
-    ptrdiff_t to_row = whole ? c_row : COLUMNS;
-    if (columns <= WIDTH)
-        multiply(steps, a, b, 1, buffer, COLUMNS, 0);
-    else if (a.row_stride == 1 && a.step_stride == ROWS)
-        multiply(steps, (panel){a.data, 1, ROWS}, b, 2, to, to_row, whole && add);
-    else
-        multiply(steps, (panel){a.data, a.row_stride, 1}, b, 2, to, to_row, whole && add);
-    if (whole)
+    if (rows == ROWS && columns == COLUMNS) {
+        multiply(steps, a, b, 2, c, c_row, add);
         return;
+    }
+    real whole[ROWS * COLUMNS];
+    if (columns > WIDTH)
+        multiply(steps, a, b, 2, whole, COLUMNS, 0);
+    else
+        multiply(steps, a, b, 1, whole, COLUMNS, 0);
     for (ptrdiff_t i = 0; i < rows; i++)
         for (ptrdiff_t j = 0; j < columns; j++)
-            c[i * c_row + j] = buffer[i * COLUMNS + j] + (add ? c[i * c_row + j] : 0);
+            c[i * c_row + j] = whole[i * COLUMNS + j] + (add ? c[i * c_row + j] : 0);
 }
 
 /* Where packed B has the panel at `column`, from the first step of a run on. */
@@ -140,36 +174,35 @@ int EXPORT(gemm_pack)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
 /* Rows row .. row_end - 1 and columns column .. column_end - 1 of C. */
 static void block(const helix_gemm *g, ptrdiff_t row, ptrdiff_t row_end, ptrdiff_t column,
                   ptrdiff_t column_end, real *packed_a) {
-    int direct = g->a_step == 1 && column_end - column <= FEW_COLUMNS;
     for (ptrdiff_t run = 0; run < g->steps; run += DEPTH) {
         ptrdiff_t steps = smaller(DEPTH, g->steps - run);
-        const real *a = (const real *)g->a + run * g->a_step;
-        ptrdiff_t pack_from = direct ? row + (row_end - row) / ROWS * ROWS : row;
-        pack_panels(packed_a + (pack_from - row) * steps, ROWS, steps,
-                    (panel){a + pack_from * g->a_row, g->a_row, g->a_step}, row_end - pack_from,
-                    steps);
+        const real *a = (const real *)g->a + row * g->a_row + run * g->a_step;
+        pack_panels(packed_a, ROWS, steps, (panel){a, g->a_row, g->a_step}, row_end - row, steps);
         for (ptrdiff_t j = column; j < column_end; j += COLUMNS)
-            for (ptrdiff_t i = row; i < row_end; i += ROWS) {
-                panel of_a = {packed_a + (i - row) * steps, 1, ROWS};
-                if (i < pack_from)
-                    of_a = (panel){a + i * g->a_row, g->a_row, 1};
-                tile(steps, of_a, packed_panel(g, run, j), (real *)g->c + i * g->c_row + j,
-                     g->c_row, smaller(ROWS, row_end - i), smaller(COLUMNS, column_end - j),
-                     run > 0);
-            }
+            for (ptrdiff_t i = row; i < row_end; i += ROWS)
+                tile(steps, packed_a + (i - row) * steps, packed_panel(g, run, j),
+                     (real *)g->c + i * g->c_row + j, g->c_row, smaller(ROWS, row_end - i),
+                     smaller(COLUMNS, column_end - j), g->add || run > 0);
     }
 }
 
+/* Where part `index` of a size begins if it is cut into so many parts of whole units. */
+static ptrdiff_t part_start(ptrdiff_t size, ptrdiff_t unit, ptrdiff_t parts, ptrdiff_t index) {
+    return smaller(round_up(size, unit) / unit * index / parts * unit, size);
+}
+
 int EXPORT(gemm)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
-    real *packed_a = malloc(g->item_rows * smaller(DEPTH, g->steps) * sizeof(real));
+    ptrdiff_t most_rows = (g->rows / HELIX_GEMM_ROWS / g->row_items + 2) * HELIX_GEMM_ROWS;
+    ptrdiff_t size = most_rows * smaller(DEPTH, g->steps) + WIDTH;
+    real *packed_a = malloc(size * sizeof(real));
     if (!packed_a)
         return HELIX_NO_MEMORY;
-    ptrdiff_t across = (g->columns + g->item_columns - 1) / g->item_columns;
     for (ptrdiff_t item = first; item < last; item++) {
-        ptrdiff_t row = item / across * g->item_rows;
-        ptrdiff_t column = item % across * g->item_columns;
-        block(g, row, smaller(row + g->item_rows, g->rows), column,
-              smaller(column + g->item_columns, g->columns), packed_a);
+        ptrdiff_t i = item / g->column_items, j = item % g->column_items;
+        block(g, part_start(g->rows, HELIX_GEMM_ROWS, g->row_items, i),
+              part_start(g->rows, HELIX_GEMM_ROWS, g->row_items, i + 1),
+              part_start(g->columns, HELIX_GEMM_COLUMNS, g->column_items, j),
+              part_start(g->columns, HELIX_GEMM_COLUMNS, g->column_items, j + 1), packed_a);
     }
     free(packed_a);
     return 0;

@@ -98,19 +98,25 @@ typedef struct {
     double correction1, correction2; /* 1 / (1 - beta**step) */
 } helix_adamw;
 
-/* Matrix product c = a b, as gemm.c does it: b is packed first, items are runs of
-   HELIX_GEMM_COLUMNS columns; then c is computed, items are blocks of item_rows x item_columns,
-   multiples of the two constants. */
-enum { HELIX_GEMM_ROWS = 12, HELIX_GEMM_COLUMNS = 32, HELIX_GEMM_STEPS = 64 };
+/* Matrix product c = a b. First b is packed; items are runs of HELIX_GEMM_STEPS steps. Then c
+   is computed; items are blocks, in row_items rows and column_items columns, made of whole units
+   of HELIX_GEMM_ROWS x HELIX_GEMM_COLUMNS. */
+enum {
+    HELIX_GEMM_ROWS = 12,
+    HELIX_GEMM_COLUMNS = 32,
+    HELIX_GEMM_STEPS = 64,
+    HELIX_GEMM_DEPTH = 256, /* steps after which sums are added to c */
+};
 
 typedef struct {
     ptrdiff_t rows, columns, steps;
     const void *a, *b;
     ptrdiff_t a_row, a_step, b_step, b_column; /* strides */
+    void *packed;               /* (steps, columns in whole units) */
     void *c;
     ptrdiff_t c_row;            /* the columns of c are contiguous */
-    void *packed;               /* (steps, columns rounded up to HELIX_GEMM_COLUMNS) */
-    ptrdiff_t item_rows, item_columns;
+    int add;                    /* c += a b */
+    ptrdiff_t row_items, column_items;
 } helix_gemm;
 
 /* One table per instruction set and dtype. */

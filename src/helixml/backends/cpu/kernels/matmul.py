@@ -9,6 +9,7 @@ and strides only.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,11 +25,12 @@ SMALL_WITH_VECTOR = 1 << 13
 SHARED_WORK = 1 << 21  # multiplications that are worth waking a thread
 SHARED_PACKING = 1 << 18  # entries, likewise
 
-# Items: few enough rows to pack A into half of an L2 cache of 512 KiB; then about so many, so
-# that threads end together.
-MOST_ROWS, FEWEST_ROWS = 96, 24
-FEWEST_COLUMNS = 128
-ITEMS = 16
+# Items of at least ITEMS, so that threads end together, in units of GEMM_ROWS and GEMM_COLUMNS:
+# few enough rows for A to be packed into an L2 cache, not too few for what packing costs.
+ITEMS = 8
+MOST_ROWS, FEW_ROWS, FEW_COLUMNS = 8, 2, 4
+
+MOST_PACKED = 1 << 21  # bytes of B packed before they are used, to find them in a cache
 
 
 def matmul(x: Array, y: Array) -> Array:
@@ -89,29 +91,25 @@ def _stack_of_products(a: Array, b: Array) -> Array:
 def _multiply(a: Array, b: Array, c: Array) -> None:
     """Write a @ b to c, a (m, k), b (k, n), c (m, n) in C order."""
     (rows, steps), columns = a.shape, b.shape[1]
-    if rows < columns and b.strides[0] == b.itemsize:  # b is not packed if it is on the left
-        product = np.empty((columns, rows), c.dtype)
-        _multiply(b.T, a.T, product)
-        c[...] = product.T
-        return
-    width = _round_up(columns, _kernels.GEMM_COLUMNS)
-    packed = np.empty(steps * width, a.dtype)
-    item_rows = min(max(_round_up(rows // ITEMS, _kernels.GEMM_ROWS), FEWEST_ROWS), MOST_ROWS)
-    row_items = math.ceil(rows / item_rows)
-    column_items = min(math.ceil(ITEMS / row_items), math.ceil(columns / FEWEST_COLUMNS))
-    item_columns = _round_up(math.ceil(columns / column_items), _kernels.GEMM_COLUMNS)
-    column_items = math.ceil(columns / item_columns)
-    gemm = _kernels.Gemm(a, b, packed, c, item_rows, item_columns)
-    packs = math.ceil(steps / _kernels.GEMM_STEPS)
-    if packed.size < SHARED_PACKING:
-        gemm.pack(0, packs)
-    else:
-        parallel_for(lambda i: gemm.pack(i, i + 1), packs)
-    if rows * steps * columns < SHARED_WORK:
-        gemm.multiply(0, row_items * column_items)
-    else:
-        parallel_for(lambda i: gemm.multiply(i, i + 1), row_items * column_items)
+    row_units = math.ceil(rows / _kernels.GEMM_ROWS)
+    column_units = math.ceil(columns / _kernels.GEMM_COLUMNS)
+    row_items = max(math.ceil(row_units / MOST_ROWS), min(ITEMS, math.ceil(row_units / FEW_ROWS)))
+    column_items = min(math.ceil(ITEMS / row_items), math.ceil(column_units / FEW_COLUMNS))
+
+    width = column_units * _kernels.GEMM_COLUMNS
+    depth = max(MOST_PACKED // (width * c.itemsize) // _kernels.GEMM_DEPTH, 1) * _kernels.GEMM_DEPTH
+    packed = np.empty(min(steps, depth) * width, c.dtype)
+    for start in range(0, steps, depth):
+        part = slice(start, min(start + depth, steps))
+        gemm = _kernels.Gemm(a[:, part], b[part], packed, c, start > 0, row_items, column_items)
+        packs = math.ceil((part.stop - start) / _kernels.GEMM_STEPS)
+        _share(gemm.pack, packs, columns * (part.stop - start) >= SHARED_PACKING)
+        _share(gemm.multiply, row_items * column_items, rows * columns * (part.stop - start) >= SHARED_WORK)
 
 
-def _round_up(size: int, unit: int) -> int:
-    return math.ceil(size / unit) * unit
+def _share(run: Callable[[int, int], None], items: int, worth: bool) -> None:
+    """Call run(first, last) for all items: at once, or on several threads if it is worth it."""
+    if worth:
+        parallel_for(lambda i: run(i, i + 1), items)
+    else:
+        run(0, items)
