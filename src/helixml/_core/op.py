@@ -28,14 +28,15 @@ from helixml._core.modes import recording
 from helixml._core.saving import (
     Plan,
     attach,
-    edges,
     fit,
     keep,
     keep_residual,
     materialized,
     note_origin,
+    parents_of,
     residual_of,
     restore,
+    slots_of,
 )
 from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, new_tensor
 from helixml.errors import (
@@ -258,6 +259,7 @@ class Primitive(Op):
             bound[0] is not backend
             or y._backend is not backend
             or self.dtype_rule is not None
+            or self.prepare_attributes is not None
             or a.dtype is not b.dtype
         ):
             return self.run(inputs, _NO_ATTRS)
@@ -425,7 +427,8 @@ class Primitive(Op):
         if plan is None:
             plan = self.plans[mask] = Plan(self, mask, len(inputs))
         saved = _NOTHING if plan.empty else plan.save(inputs, (output,))
-        parents, slots = edges(inputs, mask)
+        parents = parents_of(inputs, mask)
+        slots = slots_of(inputs, mask)
         node = tape.new_node(
             self, parents, slots, saved, attributes, 1, array.shape, dtype, output._backend
         )

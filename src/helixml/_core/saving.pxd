@@ -15,8 +15,11 @@ cdef class Plan:
     cpdef tuple save(self, inputs, tuple outputs)
 
 
-@cython.locals(value=Tensor, i=Py_ssize_t, slots=list, parents=tuple)
-cpdef tuple edges(inputs, long long mask)
+cpdef tuple parents_of(inputs, long long mask)
+
+
+@cython.locals(value=Tensor, i=Py_ssize_t, slots=list)
+cpdef list slots_of(inputs, long long mask)
 
 
 @cython.locals(node=Node)

@@ -87,16 +87,17 @@ class Plan:
         return values
 
 
-def edges(inputs, mask):
-    """Return (parents, slots) of a node: where the gradient of each input goes."""
+def parents_of(inputs, mask):
+    """Return where the gradient of each input goes: a node, a leaf, or nowhere (None)."""
     if len(inputs) == 2:  # most ops: no list to build
         first = source_of(inputs[0]) if mask & 1 else None
         second = source_of(inputs[1]) if mask & 2 else None
-        parents = (first, second)
-    else:
-        parents = tuple(
-            [source_of(inputs[i]) if mask >> i & 1 else None for i in range(len(inputs))]
-        )
+        return (first, second)
+    return tuple([source_of(inputs[i]) if mask >> i & 1 else None for i in range(len(inputs))])
+
+
+def slots_of(inputs, mask):
+    """Return which output of its parent each input is; None stands for all zeros."""
     slots = None
     for i in range(len(inputs)):
         if mask >> i & 1:
@@ -105,7 +106,7 @@ def edges(inputs, mask):
                 if slots is None:
                     slots = [0] * len(inputs)
                 slots[i] = value._slot
-    return parents, slots
+    return slots
 
 
 def source_of(value):
@@ -116,7 +117,8 @@ def source_of(value):
 
 def attach(op, inputs, attributes, mask, saved, outputs):
     """Make the node of a call with a tuple of outputs and tie the differentiable ones to it."""
-    parents, slots = edges(inputs, mask)
+    parents = parents_of(inputs, mask)
+    slots = slots_of(inputs, mask)
     first = outputs[0]
     several = len(outputs) > 1
     shape = tuple([o.shape for o in outputs]) if several else first.shape

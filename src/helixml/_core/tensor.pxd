@@ -13,6 +13,9 @@ cdef class Ops:
     cdef public object reshape, setitem, subtract, sum, sum_to, tensor, to_array, to_device
 
 
+cdef Ops _ops
+
+
 @cython.freelist(256)
 cdef class Tensor:
     cdef public object _array

@@ -38,7 +38,8 @@ class Ops:
         raise AttributeError(f"no op {name!r}: was helixml.ops imported?")
 
 
-OPS = Ops()
+_ops = Ops()
+OPS = _ops  # the same under a name that others import; `_ops` is a C variable when compiled
 
 
 class Tensor:
@@ -148,12 +149,12 @@ class Tensor:
         """The transpose of a matrix (exactly two axes)."""
         if self.ndim != 2:
             raise ShapeError(f"T: needs two axes, the shape is {self.shape}. Hint: .mT")
-        return OPS.permute_dims(self, (1, 0))
+        return _ops.permute_dims(self, (1, 0))
 
     @property
     def mT(self) -> Tensor:
         """The last two axes exchanged."""
-        return OPS.matrix_transpose(self)
+        return _ops.matrix_transpose(self)
 
     # Gradients
 
@@ -178,7 +179,7 @@ class Tensor:
         GraphFreedError : the graph was walked before.
         InplaceError : a value that the pass reads was overwritten in place.
         """
-        OPS.backward(self, gradient, create_graph, retain_graph)
+        _ops.backward(self, gradient, create_graph, retain_graph)
 
     def detach(self) -> Tensor:
         """Return the same values outside the graph."""
@@ -305,11 +306,11 @@ class Tensor:
 
     def to(self, device: str | Device) -> Tensor:
         """Return the values on another device (this tensor itself if it lives there)."""
-        return OPS.to_device(self, Device(device))
+        return _ops.to_device(self, Device(device))
 
     def astype(self, dtype: Any) -> Tensor:
         """Return the values in another dtype."""
-        return OPS.astype(self, dtype)
+        return _ops.astype(self, dtype)
 
     # Methods that are ops
 
@@ -317,127 +318,127 @@ class Tensor:
         """Return the values in another shape; see `helixml.reshape`."""
         if len(shape) == 1 and not hasattr(shape[0], "__index__"):
             shape = shape[0]
-        return OPS.reshape(self, shape)
+        return _ops.reshape(self, shape)
 
     def permute_dims(self, *axes: Any) -> Tensor:
         """Return the axes in another order; see `helixml.permute_dims`."""
         if len(axes) == 1 and not hasattr(axes[0], "__index__"):
             axes = axes[0]
-        return OPS.permute_dims(self, axes)
+        return _ops.permute_dims(self, axes)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the sum over ``axis``; see `helixml.sum`."""
-        return OPS.sum(self, axis=axis, keepdims=keepdims)
+        return _ops.sum(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the mean over ``axis``; see `helixml.mean`."""
-        return OPS.mean(self, axis=axis, keepdims=keepdims)
+        return _ops.mean(self, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the maximum over ``axis``; see `helixml.max`."""
-        return OPS.max(self, axis=axis, keepdims=keepdims)
+        return _ops.max(self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the minimum over ``axis``; see `helixml.min`."""
-        return OPS.min(self, axis=axis, keepdims=keepdims)
+        return _ops.min(self, axis=axis, keepdims=keepdims)
 
     # Operators
 
     def __add__(self, other: Any) -> Tensor:
-        return OPS.add(self, other)
+        return _ops.add.run_pair((self, other))
 
     def __radd__(self, other: Any) -> Tensor:
-        return OPS.add(other, self)
+        return _ops.add.run_pair((other, self))
 
     def __sub__(self, other: Any) -> Tensor:
-        return OPS.subtract(self, other)
+        return _ops.subtract.run_pair((self, other))
 
     def __rsub__(self, other: Any) -> Tensor:
-        return OPS.subtract(other, self)
+        return _ops.subtract.run_pair((other, self))
 
     def __mul__(self, other: Any) -> Tensor:
-        return OPS.multiply(self, other)
+        return _ops.multiply.run_pair((self, other))
 
     def __rmul__(self, other: Any) -> Tensor:
-        return OPS.multiply(other, self)
+        return _ops.multiply.run_pair((other, self))
 
     def __truediv__(self, other: Any) -> Tensor:
-        return OPS.divide(self, other)
+        return _ops.divide.run_pair((self, other))
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return OPS.divide(other, self)
+        return _ops.divide.run_pair((other, self))
 
     def __floordiv__(self, other: Any) -> Tensor:
-        return OPS.floor_divide(self, other)
+        return _ops.floor_divide.run_pair((self, other))
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return OPS.floor_divide(other, self)
+        return _ops.floor_divide.run_pair((other, self))
 
     def __mod__(self, other: Any) -> Tensor:
-        return OPS.remainder(self, other)
+        return _ops.remainder.run_pair((self, other))
 
     def __rmod__(self, other: Any) -> Tensor:
-        return OPS.remainder(other, self)
+        return _ops.remainder.run_pair((other, self))
 
     def __pow__(self, other: Any) -> Tensor:
-        return OPS.pow(self, other)
+        return _ops.pow.run_pair((self, other))
 
     def __rpow__(self, other: Any) -> Tensor:
-        return OPS.pow(other, self)
+        return _ops.pow.run_pair((other, self))
 
     def __matmul__(self, other: Any) -> Tensor:
-        return OPS.matmul(self, other)
+        return _ops.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return OPS.matmul(other, self)
+        return _ops.matmul(other, self)
 
     def __neg__(self) -> Tensor:
-        return OPS.negative(self)
+        return _ops.negative(self)
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return OPS.abs(self)
+        return _ops.abs(self)
 
     def __invert__(self) -> Tensor:
-        return OPS.bitwise_invert(self)
+        return _ops.bitwise_invert(self)
 
     def __and__(self, other: Any) -> Tensor:
-        return OPS.bitwise_and(self, other)
+        return _ops.bitwise_and.run_pair((self, other))
 
     def __rand__(self, other: Any) -> Tensor:
-        return OPS.bitwise_and(other, self)
+        return _ops.bitwise_and.run_pair((other, self))
 
     def __or__(self, other: Any) -> Tensor:
-        return OPS.bitwise_or(self, other)
+        return _ops.bitwise_or.run_pair((self, other))
 
     def __ror__(self, other: Any) -> Tensor:
-        return OPS.bitwise_or(other, self)
+        return _ops.bitwise_or.run_pair((other, self))
 
     def __xor__(self, other: Any) -> Tensor:
-        return OPS.bitwise_xor(self, other)
+        return _ops.bitwise_xor.run_pair((self, other))
 
     def __rxor__(self, other: Any) -> Tensor:
-        return OPS.bitwise_xor(other, self)
+        return _ops.bitwise_xor.run_pair((other, self))
 
     def __eq__(self, other: Any) -> Any:
-        return OPS.equal(self, other)
+        return _ops.equal.run_pair((self, other))
 
     def __ne__(self, other: Any) -> Any:
-        return OPS.not_equal(self, other)
+        return _ops.not_equal.run_pair((self, other))
 
     def __lt__(self, other: Any) -> Tensor:
-        return OPS.less(self, other)
+        return _ops.less.run_pair((self, other))
 
     def __le__(self, other: Any) -> Tensor:
-        return OPS.less_equal(self, other)
+        return _ops.less_equal.run_pair((self, other))
 
     def __gt__(self, other: Any) -> Tensor:
-        return OPS.greater(self, other)
+        return _ops.greater.run_pair((self, other))
 
     def __ge__(self, other: Any) -> Tensor:
-        return OPS.greater_equal(self, other)
+        return _ops.greater_equal.run_pair((self, other))
 
     def __hash__(self) -> int:
         return object.__hash__(self)
@@ -445,7 +446,7 @@ class Tensor:
     # Indexing
 
     def __getitem__(self, index: Any) -> Tensor:
-        return OPS.getitem(self, index)
+        return _ops.getitem(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if self._tracked and recording.get():
@@ -453,12 +454,12 @@ class Tensor:
                 f"setitem: this leaf (shape {self.shape}) requires a gradient, and x[i] = v would "
                 "take its place. Hint: x = x.at[i].set(v), or assign_ inside `with hx.no_grad():`."
             )
-        OPS.setitem(self, index, value)
+        _ops.setitem(self, index, value)
 
     @property
     def at(self) -> Any:
         """Updates that return a new tensor: ``x.at[i].set(v)``, ``x.at[i].add(v)``."""
-        return OPS.at(self)
+        return _ops.at(self)
 
     def __len__(self) -> int:
         shape = self._array.shape
@@ -501,19 +502,19 @@ class Tensor:
     # Looks and protocols
 
     def __repr__(self) -> str:
-        return OPS.represent(self)
+        return _ops.represent(self)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        return OPS.to_array(self, dtype, copy)
+        return _ops.to_array(self, dtype, copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        return OPS.array_ufunc(ufunc, method, inputs, options)
+        return _ops.array_ufunc(ufunc, method, inputs, options)
 
     def __reduce__(self) -> Any:
-        return OPS.reduce(self)
+        return _ops.reduce(self)
 
     def __deepcopy__(self, memo: Any) -> Any:
         rebuild, args = self.__reduce__()[:2]
@@ -537,9 +538,9 @@ def as_tensor(op: str, value: Any, like: Tensor | None = None) -> Tensor:
     """Return ``value`` as a tensor on the device of ``like``; scalars take its dtype's kind."""
     if isinstance(value, Tensor):
         return value
-    return OPS.convert(op, value, like)
+    return _ops.convert(op, value, like)
 
 
 def device_mismatch(op: str, x: Tensor, y: Tensor) -> Exception:
     """Return the error for operands on different devices."""
-    return OPS.device_mismatch(op, x, y)
+    return _ops.device_mismatch(op, x, y)
