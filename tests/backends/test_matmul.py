@@ -32,7 +32,9 @@ SIZES = [
     (200, 33, 150),
     (30, 40, 1030),
     (1, 500, 100),
+    (1, 3, 700),
     (100, 500, 1),
+    (700, 5, 1),
 ]
 
 
@@ -54,11 +56,12 @@ def rng():
 
 @pytest.fixture
 def three_threads(monkeypatch):
-    """Three threads on any machine, for products of any size."""
+    """Three threads on any machine, for products of any size; little of B packed at a time."""
     monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
     monkeypatch.setattr(threads, "_pool", None)
     monkeypatch.setattr(module, "SHARED_WORK", 0)
     monkeypatch.setattr(module, "SHARED_PACKING", 0)
+    monkeypatch.setattr(module, "MOST_PACKED", 1 << 19)
     yield
     if threads._pool is not None:
         threads._pool.shutdown()
@@ -101,7 +104,8 @@ def test_products_of_many_sizes(dtype, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_any_strides(dtype, rng):
-    for m, k, n in [(13, 17, 35), (40, 260, 21), (5, 300, 70)]:
+    vectors = [(1, 37, 90), (90, 37, 1), (1, 37, 1), (1, 1, 5)]
+    for m, k, n in [(13, 17, 35), (40, 260, 21), (5, 300, 70), *vectors]:
         x = rng.standard_normal((m, k)).astype(dtype)
         y = rng.standard_normal((k, n)).astype(dtype)
         for a in layouts(x):
@@ -142,7 +146,8 @@ def test_no_rows_steps_or_columns(shapes):
 
 
 @pytest.mark.parametrize(
-    "size", [(200, 600, 150), (40, 700, 300), (544, 300, 48), (16, 100, 400), (20, 900, 20)]
+    "size",
+    [(200, 600, 150), (40, 700, 300), (544, 300, 48), (16, 100, 400), (20, 900, 20), (1, 50, 900)],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_number_of_threads_gives_equal_bits(size, dtype, rng, three_threads):

@@ -5,6 +5,7 @@ NumPy arrays. Where the extension was not built, or HELIXML_PURE is set, the lis
 the package works without it. `scan.c` is the place to start reading; `simd.h` has the vectors
 it is written in, `table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for
 Python, and a Python file for each op brings the caller's arrays into the kernel's layout.
+`matmul` belongs to no fused op and is not in the list: the backend's `matmul` calls it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_GEMM_COLUMNS
     int HELIX_GEMM_STEPS
     int HELIX_GEMM_DEPTH
+    int HELIX_GEMV_COLUMNS
 
     ctypedef struct helix_rows:
         void *data
@@ -97,6 +98,7 @@ cdef extern from "kernels.h" nogil:
         int (*adamw)(const helix_adamw *, Py_ssize_t, Py_ssize_t) noexcept nogil
         int (*gemm_pack)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
         int (*gemm)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*gemv)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
     const char *const *helix_instruction_sets()
     const helix_table *helix_kernels(const char *, int)

@@ -16,6 +16,7 @@ GEMM_ROWS = HELIX_GEMM_ROWS
 GEMM_COLUMNS = HELIX_GEMM_COLUMNS
 GEMM_STEPS = HELIX_GEMM_STEPS
 GEMM_DEPTH = HELIX_GEMM_DEPTH
+GEMV_COLUMNS = HELIX_GEMV_COLUMNS
 
 
 # Instruction sets
@@ -273,7 +274,7 @@ cdef class Gemm:
     cdef const helix_table *table
     cdef object arrays
 
-    def __init__(self, a, b, packed, c, add, row_items, column_items):
+    def __init__(self, a, b, packed, c, add=False, row_items=1, column_items=1):
         cdef helix_gemm *g = &self.call
         self.arrays = [a, b, packed, c]
         self.table = _table(c)
@@ -297,4 +298,11 @@ cdef class Gemm:
         cdef int failure
         with nogil:
             failure = self.table.gemm(&self.call, first, last)
+        _check(failure)
+
+    def multiply_row(self, Py_ssize_t first, Py_ssize_t last):
+        """Do the items first .. last - 1 of the only row of c."""
+        cdef int failure
+        with nogil:
+            failure = self.table.gemv(&self.call, first, last)
         _check(failure)

@@ -207,3 +207,49 @@ int EXPORT(gemm)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
     free(packed_a);
     return 0;
 }
+
+/* Sums of x[p] times row p of B, for columns that are contiguous. */
+INLINE void add_up_rows(const helix_gemm *g, ptrdiff_t column, int vectors, ptrdiff_t columns) {
+    const real *x = g->a, *b = (const real *)g->b + column;
+    vec sums[8] = {{0}};
+    for (ptrdiff_t p = 0; p < g->steps; p++, x += g->a_step, b += g->b_step)
+#pragma GCC unroll 8
+        for (int i = 0; i < vectors; i++)
+            sums[i] += *x * load_first(b + i * WIDTH, columns - i * WIDTH);
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++)
+        store_first((real *)g->c + column + i * WIDTH, sums[i], columns - i * WIDTH);
+}
+
+/* Scalar products of x with columns of B; the entries of both are contiguous. */
+static void add_up_columns(const helix_gemm *g, ptrdiff_t column, ptrdiff_t columns) {
+    enum { AT_ONCE = 4 };
+    const real *b[AT_ONCE];
+    vec sums[AT_ONCE];
+#pragma GCC unroll 4
+    for (int i = 0; i < AT_ONCE; i++) {
+        b[i] = (const real *)g->b + (column + smaller(i, columns - 1)) * g->b_column;
+        sums[i] = splat(0);
+    }
+    for (ptrdiff_t p = 0; p < g->steps; p += WIDTH) {
+        vec x = load_first((const real *)g->a + p, g->steps - p);
+#pragma GCC unroll 4
+        for (int i = 0; i < AT_ONCE; i++)
+            sums[i] += x * load_first(b[i] + p, g->steps - p);
+    }
+    for (int i = 0; i < smaller(AT_ONCE, columns); i++)
+        ((real *)g->c)[column + i] = sum_lanes(sums[i]);
+}
+
+int EXPORT(gemv)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
+    ptrdiff_t column = first * HELIX_GEMV_COLUMNS;
+    ptrdiff_t end = smaller(last * HELIX_GEMV_COLUMNS, g->columns);
+    if (g->b_column != 1 || (g->b_step == 1 && g->a_step == 1))
+        for (; column < end; column += 4)
+            add_up_columns(g, column, end - column);
+    for (; column + 8 * WIDTH <= end; column += 8 * WIDTH)
+        add_up_rows(g, column, 8, 8 * WIDTH);
+    for (; column < end; column += WIDTH)
+        add_up_rows(g, column, 1, end - column);
+    return 0;
+}

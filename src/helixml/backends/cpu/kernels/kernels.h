@@ -100,12 +100,14 @@ typedef struct {
 
 /* Matrix product c = a b. First b is packed; items are runs of HELIX_GEMM_STEPS steps. Then c
    is computed; items are blocks, in row_items rows and column_items columns, made of whole units
-   of HELIX_GEMM_ROWS x HELIX_GEMM_COLUMNS. */
+   of HELIX_GEMM_ROWS x HELIX_GEMM_COLUMNS. One row is multiplied without packing; items are runs
+   of HELIX_GEMV_COLUMNS columns, and if b_column is not 1, a_step and b_step are. */
 enum {
     HELIX_GEMM_ROWS = 12,
     HELIX_GEMM_COLUMNS = 32,
     HELIX_GEMM_STEPS = 64,
     HELIX_GEMM_DEPTH = 256, /* steps after which sums are added to c */
+    HELIX_GEMV_COLUMNS = 256,
 };
 
 typedef struct {
@@ -132,6 +134,7 @@ typedef struct {
     int (*adamw)(const helix_adamw *, ptrdiff_t first, ptrdiff_t last);
     int (*gemm_pack)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
     int (*gemm)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
+    int (*gemv)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
 } helix_table;
 
 /* Names of the instruction sets compiled in and runnable here, best first, NULL at the end. */

@@ -2,8 +2,8 @@
 
 `matmul` takes what `np.matmul` takes and leaves to it what is small or not float32 or float64.
 Here vectors become matrices, stacks of matrices are taken apart, and a product is cut into
-items that threads share. Which function does the work, and how it is cut, depends on dtypes, shapes
-and strides only.
+items that threads share. Which function does the work, and how it is cut, depends on dtypes,
+shapes and strides only.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels.layout import Array
 from helixml.backends.cpu.threads import parallel_for
 
-# In multiplications. NumPy's BLAS wakes no threads of its own below these sizes: threads that
-# would go on spinning, and slow ours down.
-SMALL = 1 << 17
+# In multiplications; less is left to NumPy. Its BLAS wakes threads of its own from 2**18, and from
+# about 2**13 if there is one row or column; they would spin on and slow ours down.
+SMALL = 1 << 18
 SMALL_WITH_VECTOR = 1 << 13
 
-SHARED_WORK = 1 << 21  # multiplications that are worth waking a thread
+SHARED_WORK = 1 << 21  # multiplications from which on waking a thread pays
 SHARED_PACKING = 1 << 18  # entries, likewise
 
-# Items of at least ITEMS, so that threads end together, in units of GEMM_ROWS and GEMM_COLUMNS:
-# few enough rows for A to be packed into an L2 cache, not too few for what packing costs.
+# A product is cut into at least ITEMS items, so that threads end together, of whole units:
+# rows few enough for their part of A to stay in an L2 cache of 512 KiB, but not fewer, and no
+# fewer columns, than packing A is worth.
 ITEMS = 8
-MOST_ROWS, FEW_ROWS, FEW_COLUMNS = 8, 2, 4
+MOST_ROW_UNITS, FEW_ROW_UNITS, FEW_COLUMN_UNITS = 8, 2, 4
 
-MOST_PACKED = 1 << 21  # bytes of B packed before they are used, to find them in a cache
+MOST_PACKED = 1 << 21  # bytes of B that are packed before they are used: in a cache till then
 
 
 def matmul(x: Array, y: Array) -> Array:
@@ -38,39 +39,39 @@ def matmul(x: Array, y: Array) -> Array:
 
     Parameters
     ----------
-    x : (..., m, k) or (k,), any dtypes and strides.
+    x : (..., m, k) or (k,), any dtype and strides.
     y : (..., k, n) or (k,).
     """
-    if not (_is_suited(x) and _is_suited(y)) or x.dtype != y.dtype:
+    if x.dtype != y.dtype or not (_is_suited(x) and _is_suited(y)):
         return np.matmul(x, y)
     a = x if x.ndim > 1 else x[None]  # (..., m, k)
     b = y if y.ndim > 1 else y[:, None]  # (..., k, n)
-    rows, steps, columns = *a.shape[-2:], b.shape[-1]
-    small = SMALL if min(rows, columns) > 1 else SMALL_WITH_VECTOR
-    if b.shape[-2] != steps or rows * steps * columns < small:
+    steps, columns = b.shape[-2:]
+    if a.shape[-1] != steps:
+        return np.matmul(x, y)  # raises
+    rows = a.shape[-2] if b.ndim > 2 else a.size // max(steps, 1)
+    has_vector = min(rows, columns) == 1
+    if rows * steps * columns < (SMALL_WITH_VECTOR if has_vector else SMALL):
         return np.matmul(x, y)
-    if b.ndim == 2:
-        c = np.empty((*a.shape[:-1], columns), a.dtype)
-        _multiply(a.reshape(-1, steps), b, c.reshape(-1, columns))
-    else:
-        c = _stack_of_products(a, b)
-    if x.ndim == 1:
-        c = c[..., 0, :]
-    return c if y.ndim > 1 else c[..., 0]
+    if b.ndim > 2:
+        return np.matmul(x, y) if has_vector else _stack_of_products(a, b)
+    c = np.empty((rows, columns), a.dtype)
+    _multiply(a.reshape(rows, steps), b, c)
+    return c.reshape(x.shape[:-1] + y.shape[1:])
 
 
 def _is_suited(x: Array) -> bool:
     return (
         x.dtype.char in "fd"
         and x.ndim > 0
-        and x.flags.aligned
         and x.dtype.isnative
+        and x.flags.aligned
         and all(stride % x.itemsize == 0 for stride in x.strides)
     )
 
 
 def _stack_of_products(a: Array, b: Array) -> Array:
-    """Return a @ b, (..., m, n), where both are at least 2-d; stacks broadcast."""
+    """Return a @ b, (..., m, n), where a and b are at least 2-d and broadcast."""
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a = np.broadcast_to(a, stack + a.shape[-2:])
     b = np.broadcast_to(b, stack + b.shape[-2:])
@@ -81,7 +82,7 @@ def _stack_of_products(a: Array, b: Array) -> Array:
         _multiply(a[places[i]], b[places[i]], c[places[i]])
 
     if len(places) >= ITEMS:
-        parallel_for(one, len(places))
+        parallel_for(one, len(places))  # each of them then keeps to one thread
     else:
         for i in range(len(places)):
             one(i)
@@ -91,25 +92,43 @@ def _stack_of_products(a: Array, b: Array) -> Array:
 def _multiply(a: Array, b: Array, c: Array) -> None:
     """Write a @ b to c, a (m, k), b (k, n), c (m, n) in C order."""
     (rows, steps), columns = a.shape, b.shape[1]
+    if columns == 1:
+        a, b, c = b.T, a.T, c.T
+    if rows == 1 or columns == 1:
+        _multiply_row(a, b, c)
+        return
+
     row_units = math.ceil(rows / _kernels.GEMM_ROWS)
     column_units = math.ceil(columns / _kernels.GEMM_COLUMNS)
-    row_items = max(math.ceil(row_units / MOST_ROWS), min(ITEMS, math.ceil(row_units / FEW_ROWS)))
-    column_items = min(math.ceil(ITEMS / row_items), math.ceil(column_units / FEW_COLUMNS))
+    row_items = min(ITEMS, math.ceil(row_units / FEW_ROW_UNITS))
+    row_items = max(row_items, math.ceil(row_units / MOST_ROW_UNITS))
+    column_items = min(math.ceil(ITEMS / row_items), math.ceil(column_units / FEW_COLUMN_UNITS))
 
     width = column_units * _kernels.GEMM_COLUMNS
-    depth = max(MOST_PACKED // (width * c.itemsize) // _kernels.GEMM_DEPTH, 1) * _kernels.GEMM_DEPTH
-    packed = np.empty(min(steps, depth) * width, c.dtype)
+    runs = max(1, MOST_PACKED // (_kernels.GEMM_DEPTH * width * c.itemsize))
+    depth = min(steps, runs * _kernels.GEMM_DEPTH)
+    packed = np.empty(depth * width, c.dtype)
     for start in range(0, steps, depth):
-        part = slice(start, min(start + depth, steps))
-        gemm = _kernels.Gemm(a[:, part], b[part], packed, c, start > 0, row_items, column_items)
-        packs = math.ceil((part.stop - start) / _kernels.GEMM_STEPS)
-        _share(gemm.pack, packs, columns * (part.stop - start) >= SHARED_PACKING)
-        _share(gemm.multiply, row_items * column_items, rows * columns * (part.stop - start) >= SHARED_WORK)
+        here = slice(start, start + depth)
+        left, right = a[:, here], b[here]
+        gemm = _kernels.Gemm(left, right, packed, c, start > 0, row_items, column_items)
+        _share(gemm.pack, math.ceil(len(right) / _kernels.GEMM_STEPS), right.size, SHARED_PACKING)
+        _share(gemm.multiply, row_items * column_items, rows * right.size, SHARED_WORK)
 
 
-def _share(run: Callable[[int, int], None], items: int, worth: bool) -> None:
-    """Call run(first, last) for all items: at once, or on several threads if it is worth it."""
-    if worth:
-        parallel_for(lambda i: run(i, i + 1), items)
-    else:
+def _multiply_row(a: Array, b: Array, c: Array) -> None:
+    """Write a @ b to c, a (1, k), b (k, n), c (1, n)."""
+    if b.itemsize not in b.strides:
+        b = np.ascontiguousarray(b)
+    if b.strides[0] == b.itemsize:
+        a = np.ascontiguousarray(a)
+    gemm = _kernels.Gemm(a, b, None, c)
+    _share(gemm.multiply_row, math.ceil(c.size / _kernels.GEMV_COLUMNS), b.size, SHARED_WORK)
+
+
+def _share(run: Callable[[int, int], None], items: int, work: int, worth_sharing: int) -> None:
+    """Call run(first, last) for all items, one by one on several threads if that is worth it."""
+    if work < worth_sharing:
         run(0, items)
+    else:
+        parallel_for(lambda i: run(i, i + 1), items)

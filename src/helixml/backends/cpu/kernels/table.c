@@ -19,6 +19,7 @@
     DECLARE_KERNEL(adamw, adamw, isa, real)                                                 \
     DECLARE_KERNEL(gemm_pack, gemm, isa, real)                                              \
     DECLARE_KERNEL(gemm, gemm, isa, real)                                                   \
+    DECLARE_KERNEL(gemv, gemm, isa, real)                                                   \
     static const helix_table table_##isa##_##real = {                                       \
         .scan_forward = helix_scan_forward_##isa##_##real,                                  \
         .scan_backward = helix_scan_backward_##isa##_##real,                                \
@@ -31,6 +32,7 @@
         .adamw = helix_adamw_##isa##_##real,                                                \
         .gemm_pack = helix_gemm_pack_##isa##_##real,                                        \
         .gemm = helix_gemm_##isa##_##real,                                                  \
+        .gemv = helix_gemv_##isa##_##real,                                                  \
     };
 
 #define INSTRUCTION_SET(isa) DECLARE(isa, float) DECLARE(isa, double)
