@@ -96,7 +96,11 @@ def extensions():
     """Return the extensions, their Cython sources translated into build/cython."""
     import numpy as np
     from Cython.Build import cythonize
+    from Cython.Compiler.Options import get_directive_defaults
 
+    get_directive_defaults()["freelist"] = 0  # else known to decorators only
+
+    macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
     common = {
         "extra_compile_args": ["-g", f"-fsanitize={SANITIZE}"] if SANITIZE else [],
         "extra_link_args": [f"-fsanitize={SANITIZE}"] if SANITIZE else [],
@@ -109,10 +113,7 @@ def extensions():
         depends=[*SOURCES, *HEADERS, wrapper, str(KERNELS / "_kernels.pxd")],
         include_dirs=[str(KERNELS), np.get_include()],
         libraries=["m"] if os.name == "posix" else [],
-        define_macros=[
-            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-            *([("HELIX_X86", "1")] if X86 else []),
-        ],
+        define_macros=[*macros, *([("HELIX_X86", "1")] if X86 else [])],
         **common,
     )
     engine = [
@@ -120,6 +121,7 @@ def extensions():
             f"helixml._core.{pxd.stem}",
             [str(pxd.with_suffix(".py"))],
             depends=[str(pxd), str(pxd.with_suffix(".py"))],
+            define_macros=macros,
             extra_compile_args=["-g0", *common["extra_compile_args"]],
             extra_link_args=common["extra_link_args"],
         )
@@ -136,12 +138,13 @@ def extensions():
     }
     found = [
         *cythonize([kernels], build_dir=folder, compiler_directives=plain | unchecked),
-        # Annotations there are for readers and mypy; the .pxd files say what is C.
+        # Annotations there are for readers and mypy; the .pxd files say what is C. In a .pxd
+        # Cython would not see a freelist.
         *cythonize(
             engine,
             build_dir=folder,
             force=types_changed(folder),
-            compiler_directives=plain | {"annotation_typing": False},
+            compiler_directives=plain | {"annotation_typing": False, "freelist": 256},
         ),
     ]
     for extension in found:

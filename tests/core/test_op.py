@@ -2,6 +2,9 @@
 
 # ruff: noqa: PLW0108  a table of calls reads best if all are written alike
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -209,3 +212,16 @@ def test_composite_and_fused_ops_take_options_of_their_definition():
     assert doubled(x, times=3).tolist() == [9.0]
     assert squared(x, shift=1.0).tolist() == [10.0]
     check_gradients(lambda t: squared(doubled(t)), [1.0, 2.0], orders=2)
+
+
+@pytest.mark.parametrize("op", list(REGISTRY.values()), ids=list(REGISTRY))
+def test_an_op_is_pickled_and_copied_by_name(op):
+    assert pickle.loads(pickle.dumps(op)) is op
+    assert copy.deepcopy(op) is op
+
+
+def test_an_op_of_an_unknown_name_does_not_unpickle(waves):
+    pickled = pickle.dumps(waves)
+    del REGISTRY["waves"]
+    with pytest.raises(BackendError, match=r"none named 'waves'.*import what defines it"):
+        pickle.loads(pickled)

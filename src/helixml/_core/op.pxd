@@ -3,7 +3,7 @@ cimport cython
 from helixml._core cimport tape
 from helixml._core.tape cimport Node
 from helixml._core.saving cimport Plan, parents_of, slots_of
-from helixml._core.tensor cimport Tensor, new_tensor
+from helixml._core.tensor cimport Tensor, dtype_of, new_tensor
 
 
 cdef class Op:

@@ -38,7 +38,7 @@ from helixml._core.saving import (
     restore,
     slots_of,
 )
-from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, new_tensor
+from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, dtype_of, new_tensor
 from helixml.errors import (
     BackendError,
     DTypeError,
@@ -89,6 +89,9 @@ class Op:
 
     def __repr__(self):
         return f"<{self.kind} op {self.name}>"
+
+    def __reduce__(self):
+        return op_named, (self.name,)  # pickled and copied by name, as functions are
 
     def samples(self, function):
         """Decorate a generator of samples for the test harness."""
@@ -164,6 +167,13 @@ class Op:
         """Return the error for None as input number ``i``, which is not optional."""
         name = self.inputs[0 if self.variadic else i]
         return DTypeError(f"{self.name}: {name} is None. Hint: {self.name}{self.__signature__}.")
+
+
+def op_named(name):
+    """Return the op of that name."""
+    if name not in REGISTRY:
+        raise BackendError(f"op: there is none named {name!r}. Hint: import what defines it.")
+    return REGISTRY[name]
 
 
 def argument_names(function):
@@ -252,19 +262,17 @@ class Primitive(Op):
         x = first
         y = second
         backend = x._backend
-        a = x._array
-        b = y._array
         bound = self.bound  # read once: another thread may use another device
         if (
             bound[0] is not backend
             or y._backend is not backend
             or self.dtype_rule is not None
             or self.prepare_attributes is not None
-            or a.dtype is not b.dtype
+            or dtype_of(x) is not dtype_of(y)
         ):
             return self.run(inputs, _NO_ATTRS)
         try:
-            result = bound[1](a, b)
+            result = bound[1](x._array, y._array)
         except Exception:  # the usual path fails again, and explains it
             return self.run(inputs, _NO_ATTRS)
         if type(result) is not ndarray:
@@ -295,10 +303,10 @@ class Primitive(Op):
             array = value._array
             if first is None:
                 first = value
-                dtype = array.dtype
+                dtype = dtype_of(value)
             elif value._backend is not first._backend:
                 raise device_mismatch(self.name, first, value)
-            elif array.dtype is not dtype:
+            elif dtype_of(value) is not dtype:
                 uniform = False
                 break
             if value._tracked or value._node is not None:
@@ -419,8 +427,7 @@ class Primitive(Op):
 
     def record(self, inputs, attributes, mask, output):
         """Make the node of this call and attach it to its output."""
-        array = output._array
-        dtype = array.dtype if type(array) is ndarray else output.dtype
+        dtype = dtype_of(output)
         if dtype is not _FLOAT32 and dtype not in dtypes.DIFFERENTIABLE:
             return
         plan = self.plans.get(mask)
@@ -430,7 +437,7 @@ class Primitive(Op):
         parents = parents_of(inputs, mask)
         slots = slots_of(inputs, mask)
         node = tape.new_node(
-            self, parents, slots, saved, attributes, 1, array.shape, dtype, output._backend
+            self, parents, slots, saved, attributes, 1, output._array.shape, dtype, output._backend
         )
         if config.debugging:
             note_origin(node)
@@ -644,7 +651,7 @@ class Fused(Op):
         if mask and is_recording():
             kept = tuple([keep_residual(array, results, outputs) for array in residuals])
             saved = (tuple([None if t is None else keep(t) for t in tensors]), kept)
-            attach(self, tensors, attributes, mask, saved, outputs)
+            attach(self, tuple(tensors), attributes, mask, saved, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def pull(self, node, cotangents, needs):

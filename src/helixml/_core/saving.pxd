@@ -2,7 +2,7 @@ cimport cython
 
 from helixml._core cimport tape
 from helixml._core.tape cimport Node
-from helixml._core.tensor cimport Tensor, new_tensor
+from helixml._core.tensor cimport Tensor, dtype_of, new_tensor
 
 
 cdef class Plan:
@@ -15,11 +15,11 @@ cdef class Plan:
     cpdef tuple save(self, inputs, tuple outputs)
 
 
-cpdef tuple parents_of(inputs, long long mask)
+cpdef tuple parents_of(tuple inputs, long long mask)
 
 
 @cython.locals(value=Tensor, i=Py_ssize_t, slots=list)
-cpdef list slots_of(inputs, long long mask)
+cpdef list slots_of(tuple inputs, long long mask)
 
 
 @cython.locals(node=Node)

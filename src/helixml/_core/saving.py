@@ -12,7 +12,7 @@ from helixml import config, dtypes
 from helixml._core import tape
 from helixml._core.modes import recording
 from helixml._core.storage import user_line
-from helixml._core.tensor import OPS, Tensor, new_tensor
+from helixml._core.tensor import OPS, Tensor, dtype_of, new_tensor
 
 is_recording = recording.get
 
@@ -206,13 +206,13 @@ def fit(gradient, node, i):
     parent = node.parents[i]
     if isinstance(parent, Tensor):
         shape = parent._array.shape
-        dtype = parent.dtype
+        dtype = dtype_of(parent)
     else:
         shape, dtype = parent.describe(0 if node.slots is None else node.slots[i])
     array = gradient._array
     if array.shape != shape:
         gradient = OPS.sum_to(gradient, tuple(shape))
-    if gradient.dtype != dtype:
+    if dtype_of(gradient) is not dtype and gradient.dtype != dtype:
         if dtypes.kind(gradient.dtype) == "c" and dtypes.kind(dtype) != "c":
             gradient = OPS.real(gradient)
         gradient = OPS.astype(gradient, dtype)

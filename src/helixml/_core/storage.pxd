@@ -1,7 +1,6 @@
 cimport cython
 
 
-@cython.freelist(256)
 cdef class Cell:
     cdef public Py_ssize_t version
     cdef public str writer

@@ -1,7 +1,6 @@
 cimport cython
 
 
-@cython.freelist(256)
 cdef class Node:
     cdef public object op
     cdef public tuple parents
@@ -16,7 +15,6 @@ cdef class Node:
     cdef public object origin
 
 
-@cython.freelist(256)
 cdef class Saved:
     cdef public object array
     cdef public object backend

@@ -16,11 +16,11 @@ cdef class Ops:
 cdef Ops _ops
 
 
-@cython.freelist(256)
 cdef class Tensor:
     cdef public object _array
     cdef public object _backend
     cdef public Cell _cell
+    cdef public object _dtype
     cdef public Node _node
     cdef public Py_ssize_t _slot
     cdef public bint _tracked
@@ -32,3 +32,6 @@ cdef class Tensor:
 
 @cython.locals(tensor=Tensor)
 cpdef Tensor new_tensor(object array, object backend)
+
+
+cpdef object dtype_of(Tensor tensor)

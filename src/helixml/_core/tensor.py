@@ -69,6 +69,7 @@ class Tensor:
         "_array",
         "_backend",
         "_cell",
+        "_dtype",
         "_node",
         "_slot",
         "_tracked",
@@ -80,6 +81,7 @@ class Tensor:
         self._array = array
         self._backend = backend
         self._cell: Any = None  # see storage.py: None until somebody else looks at the array
+        self._dtype: Any = None  # found out when it is asked for: see dtype_of
         self._node: Any = None
         self._slot = 0
         self._tracked = False  # a leaf that requires a gradient
@@ -108,8 +110,7 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements, a ``numpy.dtype``."""
-        array = self._array
-        return array.dtype if type(array) is ndarray else self._backend.dtype_of(array)
+        return dtype_of(self)
 
     @property
     def nbytes(self) -> int:
@@ -272,6 +273,7 @@ class Tensor:
         """Take the array, device and node of ``other``: this object under all its names."""
         self._array = other._array
         self._backend = other._backend
+        self._dtype = other._dtype
         self._node = other._node
         self._slot = other._slot
         self._cell = other._cell
@@ -527,11 +529,22 @@ def new_tensor(array: Any, backend: Any) -> Tensor:
     tensor._array = array
     tensor._backend = backend
     tensor._cell = None
+    tensor._dtype = None
     tensor._node = None
     tensor._slot = 0
     tensor._tracked = False
     tensor.grad = None
     return tensor
+
+
+def dtype_of(tensor: Tensor) -> np.dtype[Any]:
+    """Return the dtype, remembered: to ask an array takes as long as much of an op."""
+    dtype = tensor._dtype
+    if dtype is None:
+        array = tensor._array
+        dtype = array.dtype if type(array) is ndarray else tensor._backend.dtype_of(array)
+        tensor._dtype = dtype
+    return dtype
 
 
 def as_tensor(op: str, value: Any, like: Tensor | None = None) -> Tensor:
