@@ -225,3 +225,11 @@ def test_an_op_of_an_unknown_name_does_not_unpickle(waves):
     del REGISTRY["waves"]
     with pytest.raises(BackendError, match=r"none named 'waves'.*import what defines it"):
         pickle.loads(pickled)
+
+
+def test_a_fused_op_of_sequences_must_write():
+    def total(xs: "Sequence[hx.Tensor]"):  # noqa: F821
+        return sum(xs)
+
+    with pytest.raises(BackendError, match=r"total: a fused op of sequences must be one that wri"):
+        fused(total)

@@ -44,6 +44,7 @@ from helixml.errors import (
     DTypeError,
     HelixError,
     NotDifferentiableError,
+    ShapeError,
 )
 
 _SCALARS = (bool, int, float, complex)
@@ -109,14 +110,24 @@ class Op:
         return not self.plain or getattr(self, "prepare_attributes", None) is not None
 
     def grouped(self, values):
-        """Return ``values`` as the function takes them: one sequence for a variadic op."""
-        return (values,) if self.variadic else values
+        """Return ``values`` as the function takes them: a variadic op's in sequences again."""
+        if not self.variadic:
+            return values
+        if self.arity == 1:
+            return (values,)
+        n = len(values) // self.arity
+        return tuple([values[k * n : (k + 1) * n] for k in range(self.arity)])
+
+    def input_name(self, i, count):
+        """Return the name of input number ``i`` of ``count``."""
+        return self.inputs[i * self.arity // count if self.variadic else i]
 
     def bind(self, args, kwargs):
         """Return (inputs, attributes) of a call, complete and in order."""
         if len(args) > self.positional:
             raise self.bad_call(args, kwargs)
         inputs = []
+        lengths = []
         attributes = {}
         taken = len(args)
         for i, name in enumerate(self.parameters):
@@ -139,11 +150,18 @@ class Op:
                         f"{self.name}: takes a sequence of tensors, not {type(value).__name__}. "
                         f"Hint: {self.name}([x, y])."
                     )
+                before = len(inputs)
                 inputs.extend(value)
+                lengths.append(len(inputs) - before)
             else:
                 inputs.append(value)
         if taken != len(args) + len(kwargs):
             raise self.bad_call(args, kwargs)
+        if len(lengths) > 1 and min(lengths) != max(lengths):
+            counts = ", ".join(
+                [f"{n} {name}" for name, n in zip(self.inputs, lengths, strict=True)]
+            )
+            raise ShapeError(f"{self.name}: takes sequences of one length, got {counts}.")
         return tuple(inputs), attributes
 
     @property
@@ -163,9 +181,8 @@ class Op:
             reason = str(mismatch)
         return DTypeError(f"{self.name}: {reason}. Hint: {self.name}{signature}.")
 
-    def missing(self, i):
-        """Return the error for None as input number ``i``, which is not optional."""
-        name = self.inputs[0 if self.variadic else i]
+    def missing(self, name):
+        """Return the error for None as the input ``name``, which is not optional."""
         return DTypeError(f"{self.name}: {name} is None. Hint: {self.name}{self.__signature__}.")
 
 
@@ -358,8 +375,9 @@ class Primitive(Op):
             if isinstance(value, Tensor):
                 pass
             elif value is None:
-                if self.variadic or self.inputs[i] not in self.optional:
-                    raise self.missing(i)
+                name = self.input_name(i, len(inputs))
+                if self.variadic or name not in self.optional:
+                    raise self.missing(name)
             elif isinstance(value, _SCALARS) and self.is_weak(i, inputs, like):
                 pass
             else:
@@ -566,7 +584,7 @@ class Composite(Op):
         if value is not None:
             return as_tensor(self.name, value, like)
         if name not in self.optional:
-            raise self.missing(self.inputs.index(name))
+            raise self.missing(name)
         return None
 
 
@@ -574,16 +592,24 @@ class Fused(Op):
     """An op whose body is its definition, and that a backend may compute by kernels.
 
     ``writes`` names the inputs that the op overwrites; such an op is for leaves and gives no
-    gradient. The conventions of a kernel are in `helixml.backends.dispatch`.
+    gradient. It may take sequences, all of one length, and nothing else: many calls in one. The
+    conventions of a kernel are in `helixml.backends.dispatch`; sequences reach it as such.
     """
 
     kind = "fused"
 
     def __init__(self, function, name, writes, integers):
         Op.__init__(self, function, name, 0)
+        if self.variadic and not writes:
+            raise BackendError(f"{self.name}: a fused op of sequences must be one that writes.")
         self.integers = frozenset([self.inputs.index(n) for n in integers])
         self.writes = tuple(writes)
         self.check_call = None
+        # Where the inputs stand first and the rest has defaults, a plain call needs no binding.
+        first = self.parameters[: min(self.arity, self.positional)]
+        self.leading = not self.variadic and first == self.inputs
+        self.settled = {n: v for n, v in self.defaults.items() if n in self.attributes}
+        self.immediate = self.leading and len(self.settled) == len(self.attributes)
 
     def check(self, function):
         """Decorate a check ``(inputs..., attributes...) -> None`` of shapes and values."""
@@ -591,7 +617,10 @@ class Fused(Op):
         return function
 
     def __call__(self, *args, **kwargs):
-        inputs, attributes = self.bind(args, kwargs)
+        if self.immediate and len(args) == self.arity and not kwargs:
+            inputs, attributes = args, self.settled
+        else:
+            inputs, attributes = self.bind(args, kwargs)
         first = None
         for value in inputs:
             if isinstance(value, Tensor):
@@ -605,8 +634,9 @@ class Fused(Op):
             if value is not None and not isinstance(value, Tensor):
                 value = as_tensor(self.name, value, first)
             if value is None:
-                if self.inputs[i] not in self.optional:
-                    raise self.missing(i)
+                name = self.input_name(i, len(inputs))
+                if name not in self.optional:
+                    raise self.missing(name)
                 arrays.append(None)
             else:
                 if first is None:
@@ -619,19 +649,21 @@ class Fused(Op):
             tensors.append(value)
         try:
             if self.check_call is not None:
-                self.check_call(*tensors, **attributes)
-            written = [self.inputs.index(name) for name in self.writes]
-            for i in written:  # all of them before the first is written
-                if tensors[i] is not None:
-                    tensors[i]._check_write(self.name)
-            kernel = first._backend.kernels.find(self.name, arrays, attributes, self.integers)
+                self.check_call(*self.grouped(tensors), **attributes)
+            written = self.written(tensors) if self.writes else []
+            for tensor in written:  # all of them before the first is written
+                tensor._check_write(self.name)
+            kernel = None
+            if first is not None:
+                kernel = first._backend.kernels.find(self.name, arrays, attributes, self.integers)
             if kernel is None:
                 return self.define(tensors, attributes)
-            if written:
-                for i in written:
-                    if tensors[i] is not None:
-                        arrays[i] = tensors[i]._begin_write(self.name)
-                kernel(*arrays, **attributes)
+            if self.writes:
+                for tensor in written:
+                    tensor._begin_write(self.name)
+                # That may have given any of them an array of its own.
+                arrays = [None if tensor is None else tensor._array for tensor in tensors]
+                kernel(*self.grouped(arrays), **attributes)
                 return None
             return self.run_kernel(kernel, tensors, arrays, attributes, mask)
         except HelixError:
@@ -639,9 +671,21 @@ class Fused(Op):
         except Exception as error:
             raise failure(self, error, tensors, attributes) from error
 
+    def written(self, tensors):
+        """Return those of ``tensors`` that the op overwrites."""
+        count = len(tensors)
+        return [
+            tensor
+            for i, tensor in enumerate(tensors)
+            if tensor is not None and self.input_name(i, count) in self.writes
+        ]
+
     def define(self, tensors, attributes):
         """Run the definition."""
-        return self.function(**dict(zip(self.inputs, tensors, strict=True)), **attributes)
+        if self.leading:
+            return self.function(*tensors, **attributes)
+        pairs = zip(self.inputs, self.grouped(tensors), strict=True)
+        return self.function(**dict(pairs), **attributes)
 
     def run_kernel(self, kernel, tensors, arrays, attributes, mask):
         """Compute by ``kernel`` and record one node for the whole op."""
@@ -721,7 +765,7 @@ def fused(function=None, *, name=None, writes=(), integers=(), oracle=None):
 
     Parameters
     ----------
-    writes : names of the inputs that it overwrites.
+    writes : names of the inputs that it overwrites; only an op that writes may take sequences.
     integers : names of the inputs that are integers (the op's check must see to it); all others
         have one float dtype when a kernel gets them.
     """
