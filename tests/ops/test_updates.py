@@ -1,4 +1,4 @@
-"""adamw_ and sgd_: what in-place ops write, and what they leave alone.
+"""adamw_, sgd_ and their forms for many: what in-place ops write, and what they leave alone.
 
 Their values in every dtype and layout are checked by the harness, against their oracles.
 """
@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import helixml as hx
+from helixml import config
+from helixml.backends import registry
+from helixml.backends.dispatch import Kernel
 from helixml.errors import InplaceError
-from helixml.ops import adamw_, sgd_
+from helixml.ops import adamw_, adamw_many_, sgd_, sgd_many_
 
 ADAM = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.01, "step": 1}
 
@@ -107,3 +110,63 @@ def test_momentum_without_nesterov_and_with():
         for _ in range(2):
             sgd_(w, g, u, lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.0)
         assert np.allclose(w.numpy(), expected), nesterov
+
+
+def several(seed):
+    rng = np.random.default_rng(seed)
+    return [hx.tensor(rng.random(shape), dtype="float32") for shape in ((3, 4), (), (5,), (0, 2))]
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_one_step_for_many_has_the_bits_of_one_for_each(kernels):
+    together, apart = ([several(seed) for seed in range(4)] for _ in range(2))
+    with config.using(kernels=kernels):
+        adamw_many_(*together, **ADAM)
+        for one in zip(*apart, strict=True):
+            adamw_(*one, **ADAM)
+        momentum = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
+        sgd_many_(*together[:3], **momentum)
+        for one in zip(*apart[:3], strict=True):
+            sgd_(*one, **momentum)
+    for got, expected in zip(together, apart, strict=True):
+        assert [x.numpy().tobytes() for x in got] == [x.numpy().tobytes() for x in expected]
+
+
+def test_many_of_different_dtypes():
+    x, y = hx.ones((2,), "float32"), hx.ones((2,), "float64")
+    sgd_many_([x, y], [x * 1, y * 1], [None] * 2, 0.5, 0.0, False, 0.0)
+    assert x.tolist() == y.tolist() == [0.5, 0.5]
+
+
+def test_of_many_none_is_written_if_one_may_not_be():
+    w, g, m, v = zip(state(3), state(3), strict=True)
+    w[1].requires_grad = True
+    with pytest.raises(InplaceError, match=r"adamw_many_: this leaf.*no_grad"):
+        adamw_many_(w, g, m, v, **ADAM)
+    assert w[0].tolist() == [1.0] * 3
+    assert m[0].tolist() == [0.0] * 3
+
+
+def test_many_may_be_none():
+    assert adamw_many_([], [], [], [], **ADAM) is None
+
+
+def test_a_kernel_gets_the_sequences(monkeypatch):
+    calls = []
+
+    def kernel(*inputs, **attributes):
+        calls.append((inputs, attributes))
+
+    table = registry.get("cpu").kernels
+    entry = Kernel("sgd_many_", kernel, ("float32",))
+    monkeypatch.setitem(table._kernels, "sgd_many_", entry)
+    settings = {"lr": 0.5, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    params, grads = several(0), several(1)
+    with config.using(kernels=True):
+        sgd_many_(params, grads, [None] * 4, **settings)
+    ((arrays, attributes),) = calls
+    assert attributes == settings
+    assert [len(sequence) for sequence in arrays] == [4, 4, 4]
+    assert all(a is t._array for a, t in zip(arrays[0], params, strict=True))
+    assert all(a is t._array for a, t in zip(arrays[1], grads, strict=True))
+    assert list(arrays[2]) == [None] * 4

@@ -105,7 +105,7 @@ from helixml.ops.reduction import (
     var,
 )
 from helixml.ops.scan import linear_scan
-from helixml.ops.update import adamw_, sgd_
+from helixml.ops.update import adamw_, adamw_many_, sgd_, sgd_many_
 from helixml.random import dropout
 
 
@@ -164,6 +164,7 @@ for _name, _function in {
 __all__ = [
     "abs",
     "adamw_",
+    "adamw_many_",
     "add",
     "all",
     "any",
@@ -240,6 +241,7 @@ __all__ = [
     "round",
     "selective_scan",
     "sgd_",
+    "sgd_many_",
     "sigmoid",
     "sign",
     "silu",

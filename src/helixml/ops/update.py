@@ -1,16 +1,19 @@
 """Updates: what optimizers do to parameters, in place, for leaves under `no_grad`.
 
-Each definition ends in ``assign_``; a kernel may do the same in one pass over memory.
+The definition for one tensor ends in ``assign_``; a kernel may do the same in one pass over memory.
+That for many is a loop over the one; a kernel may share them all out among its threads at once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from helixml._core.op import fused
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
-from helixml.errors import InplaceError, ShapeError, ValueRangeError
+from helixml.errors import DTypeError, InplaceError, ShapeError, ValueRangeError
 from helixml.ops.creation import zeros
 from helixml.ops.elementwise import sqrt, square
 
@@ -223,3 +226,232 @@ def _():
     x, y = zeros((2,)), zeros((3,))
     options = {"lr": 1.0, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
     yield Failure(lambda: sgd_(x, y, None, **options), ShapeError, r"param is \(2,\), another")
+
+
+# Many tensors in one call
+
+
+def _check_many(op, written, **groups):
+    """Raise ShapeError unless shapes agree at each position, ValueRangeError if a write repeats."""
+    names = list(groups)
+    params = groups[names[0]]
+    for name in names[1:]:
+        for i, (param, tensor) in enumerate(zip(params, groups[name], strict=True)):
+            if tensor is not None and tensor.shape != param.shape:
+                raise ShapeError(
+                    f"{op}: params[{i}] is {param.shape}, {name}[{i}] is {tensor.shape}."
+                )
+    targets = [id(tensor) for name in written for tensor in groups[name] if tensor is not None]
+    if len(set(targets)) != len(targets):
+        raise ValueRangeError(f"{op}: a tensor is written twice. Hint: list each parameter once.")
+
+
+def _adamw_many_oracle(params, grads, ms, vs, **settings):
+    each = [_adamw_oracle(*one, **settings) for one in zip(params, grads, ms, vs, strict=True)]
+    return [x for kind in zip(*each, strict=True) for x in kind]
+
+
+@fused(writes=("params", "ms", "vs"), oracle=_adamw_many_oracle)
+def adamw_many_(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    ms: Sequence[Tensor],
+    vs: Sequence[Tensor],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    step: int,
+):
+    """Take one step of `adamw_` for each of many tensors, in place.
+
+    Parameters
+    ----------
+    params, grads, ms, vs : sequences of one length; at each position Tensors of one shape.
+        ``params``, ``ms`` and ``vs`` are overwritten.
+    lr, beta1, beta2, eps, weight_decay, step : as in `adamw_`, the same for all.
+
+    Raises
+    ------
+    ShapeError : lengths or shapes differ. ValueRangeError : a setting has no meaning, or a tensor
+    stands twice among those to be written.
+
+    References
+    ----------
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> w, b = hx.tensor([1.0, 2.0]), hx.tensor(3.0)
+    >>> grads = [hx.ones_like(w), hx.ones_like(b)]
+    >>> ms, vs = [hx.zeros((2,)), hx.zeros(())], [hx.zeros((2,)), hx.zeros(())]
+    >>> settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0}
+    >>> hx.ops.adamw_many_([w, b], grads, ms, vs, **settings, step=1)
+    >>> w
+    tensor([0.9, 1.9])
+    """
+    for param, grad, m, v in zip(params, grads, ms, vs, strict=True):
+        adamw_(param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step)
+
+
+@adamw_many_.check
+def _(params, grads, ms, vs, beta1, beta2, step, **_):
+    written = ("params", "ms", "vs")
+    _check_many("adamw_many_", written, params=params, grads=grads, ms=ms, vs=vs)
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        raise ValueRangeError(f"adamw_many_: beta1={beta1}, beta2={beta2} must lie in [0, 1).")
+    if step < 1:
+        raise ValueRangeError(f"adamw_many_: step={step}, the first step is 1.")
+
+
+def _each(*shapes, low=-2.0):
+    """Return random inputs of several shapes."""
+    return [floats(*shape, low=low) for shape in shapes]
+
+
+@adamw_many_.samples
+def _():
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-3, "weight_decay": 0.1, "step": 3}
+    shapes = ((3, 4), (), (5,), (0, 2))
+    for chosen in (shapes, shapes[:1]):
+        operands = [_each(*chosen) for _ in range(3)]
+        yield sample(*operands, _each(*chosen, low=0.1), kinds="f", value_only=True, **settings)
+
+
+@adamw_many_.errors
+def _():
+    x, y, z, w = (zeros((2,)) for _ in range(4))
+    options = {"lr": 1.0, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8, "weight_decay": 0.0, "step": 1}
+    yield Failure(
+        lambda: adamw_many_([x], [y, z], [z], [w], **options), ShapeError, r"1 params, 2 grads, 1 m"
+    )
+    yield Failure(
+        lambda: adamw_many_([x, y], [x, zeros((3,))], [z, z], [w, w], **options),
+        ShapeError,
+        r"params\[1\] is \(2,\), grads\[1\] is \(3,\)",
+    )
+    yield Failure(
+        lambda: adamw_many_([x], [y], [z], [x], **options), ValueRangeError, r"is written twice"
+    )
+    yield Failure(
+        lambda: adamw_many_([x], [None], [z], [w], **options), DTypeError, r"grads is None"
+    )
+    tracked = zeros((2,))
+    tracked.requires_grad = True
+    yield Failure(
+        lambda: adamw_many_([x, tracked], [y, y], [z, zeros((2,))], [w, zeros((2,))], **options),
+        InplaceError,
+        r"requires a gradient",
+    )
+    for name, value in (("beta1", 1.0), ("beta2", -0.1), ("step", 0)):
+        bad = {**options, name: value}
+        yield Failure(
+            lambda bad=bad: adamw_many_([x], [y], [z], [w], **bad),
+            ValueRangeError,
+            rf"{name}={value}",
+        )
+
+
+def _sgd_many_oracle(params, grads, velocities, **settings):
+    each = [_sgd_oracle(*one, **settings) for one in zip(params, grads, velocities, strict=True)]
+    if velocities[0] is None:
+        return each
+    return [x for kind in zip(*each, strict=True) for x in kind]
+
+
+@fused(writes=("params", "velocities"), oracle=_sgd_many_oracle)
+def sgd_many_(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    velocities: Sequence[Tensor | None],
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+):
+    """Take one step of `sgd_` for each of many tensors, in place.
+
+    Parameters
+    ----------
+    params, grads, velocities : sequences of one length; at each position Tensors of one shape.
+        Without momentum all ``velocities`` are None. ``params`` and ``velocities`` are overwritten.
+    lr, momentum, nesterov, weight_decay : as in `sgd_`, the same for all.
+
+    Raises
+    ------
+    ShapeError : lengths or shapes differ. ValueRangeError : some velocities are None and some are
+    not, or a tensor stands twice among those to be written.
+
+    References
+    ----------
+    Sutskever et al. 2013, "On the importance of initialization and momentum", eq. 3, in the form
+    where the learning rate multiplies the velocity.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> w, b = hx.tensor([1.0, 2.0]), hx.tensor(3.0)
+    >>> grads = [hx.ones_like(w), hx.ones_like(b)]
+    >>> settings = {"lr": 0.5, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    >>> hx.ops.sgd_many_([w, b], grads, [None, None], **settings)
+    >>> w, b
+    (tensor([0.5, 1.5]), tensor(2.5))
+    """
+    for param, grad, velocity in zip(params, grads, velocities, strict=True):
+        sgd_(param, grad, velocity, lr, momentum, nesterov, weight_decay)
+
+
+@sgd_many_.check
+def _(params, grads, velocities, **_):
+    written = ("params", "velocities")
+    _check_many("sgd_many_", written, params=params, grads=grads, velocities=velocities)
+    absent = sum(velocity is None for velocity in velocities)
+    if absent not in (0, len(velocities)):
+        raise ValueRangeError(
+            f"sgd_many_: {absent} of {len(velocities)} velocities are None. Hint: all, or none."
+        )
+
+
+@sgd_many_.samples
+def _():
+    shapes = ((3, 4), (), (5,), (0, 2))
+    for momentum, nesterov, weight_decay in (
+        (0.9, True, 0.1),
+        (0.5, False, 0.0),
+        (0.0, False, 0.1),
+    ):
+        yield sample(
+            _each(*shapes),
+            _each(*shapes),
+            _each(*shapes) if momentum else [None] * len(shapes),
+            kinds="f",
+            value_only=True,
+            lr=0.1,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+        )
+
+
+@sgd_many_.errors
+def _():
+    x, y, z = (zeros((2,)) for _ in range(3))
+    options = {"lr": 1.0, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    yield Failure(
+        lambda: sgd_many_([x], [y], [], **options), ShapeError, r"1 params, 1 grads, 0 velocities"
+    )
+    yield Failure(
+        lambda: sgd_many_([x], [zeros((3,))], [None], **options),
+        ShapeError,
+        r"grads\[0\] is \(3,\)",
+    )
+    yield Failure(
+        lambda: sgd_many_([x, y], [z, z], [None, zeros((2,))], **options),
+        ValueRangeError,
+        r"1 of 2 velocities are None",
+    )
+    yield Failure(
+        lambda: sgd_many_([x, x], [z, z], [None, None], **options), ValueRangeError, r"twice"
+    )

@@ -242,9 +242,13 @@ def written_by(call: Call) -> list[Tensor]:
     """Return the tensors that the op declares to write, in its order."""
     names = getattr(call.op, "writes", ())
     made = iter(call.made)
-    arguments = zip(call.op.inputs, call.args, strict=False)
-    pairs = [(name, next(made)) for name, value in arguments if isinstance(value, np.ndarray)]
-    return [tensor for name, tensor in pairs if name in names]
+    found: list[Tensor] = []
+    for name, value in zip(call.op.inputs, call.args, strict=False):
+        items = value if isinstance(value, list) else [value]
+        tensors = [next(made) for item in items if isinstance(item, np.ndarray)]
+        if name in names:
+            found += tensors
+    return found
 
 
 # Gradients of a call
