@@ -1,6 +1,6 @@
 """Build the extensions; everything else about the package is in pyproject.toml.
 
-1. The CPU kernels: each C source beside _kernels.pyx (but table.c) is compiled once per
+1. The CPU kernels: each C source beside _kernels.pyx (but those of ONCE) is compiled once per
    instruction set and dtype, and all objects are linked into one extension.
 2. The engine: each helixml/_core/*.py with a .pxd of the same name is compiled as it is.
 
@@ -24,6 +24,8 @@ DEBUG = os.environ.get("HELIXML_CYTHON_DEBUG", "") == "1"
 
 CORE = Path("src/helixml/_core")
 KERNELS = Path("src/helixml/backends/cpu/kernels")
+# Compiled once, for the baseline; the others once per instruction set and dtype.
+ONCE = [str(KERNELS / name) for name in ("table.c", "pool.c", "blocks.c")]
 SOURCES = sorted(map(str, KERNELS.glob("*.c")))
 HEADERS = sorted(map(str, KERNELS.glob("*.h")))
 
@@ -65,7 +67,7 @@ class BuildExtensions(build_ext):
         jobs = [
             (source, isa, double)
             for source in SOURCES
-            if not source.endswith("table.c")
+            if source not in ONCE
             for isa in INSTRUCTION_SETS
             for double in (0, 1)
         ]
@@ -109,7 +111,7 @@ def extensions():
     wrapper = str(KERNELS / "_kernels.pyx")
     kernels = Extension(
         "helixml.backends.cpu.kernels._kernels",
-        [wrapper, str(KERNELS / "table.c")],
+        [wrapper, *ONCE],
         depends=[*SOURCES, *HEADERS, wrapper, str(KERNELS / "_kernels.pxd")],
         include_dirs=[str(KERNELS), np.get_include()],
         libraries=["m"] if os.name == "posix" else [],

@@ -19,6 +19,7 @@ from helixml import autograd, device, dtypes, errors, ops, random, shapes
 from helixml._core.modes import enable_grad, is_recording, no_grad
 from helixml._core.tensor import Tensor
 from helixml.autograd import grad, value_and_grad
+from helixml.backends import cpu
 from helixml.backends.cpu.threads import get_num_threads, set_num_threads
 from helixml.device import Device
 from helixml.dtypes import (
@@ -55,6 +56,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "complex128",
     "complex64",
     "config",
+    "cpu",
     "data",
     "device",
     "dtypes",

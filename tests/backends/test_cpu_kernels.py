@@ -7,9 +7,6 @@ value of a tensor.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +43,10 @@ def rng():
 def three_threads(monkeypatch):
     """Three threads on any machine, for work of any size."""
     monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    monkeypatch.setattr(threads, "_pool", None)
+    threads.apply()
     monkeypatch.setattr(layout, "SMALL", 0)
     yield
-    if threads._pool is not None:
-        threads._pool.shutdown()
+    monkeypatch.undo()
     threads.set_num_threads(None)
 
 
@@ -559,57 +555,6 @@ def test_equal_bits_for_any_number_of_threads(three_threads, rng, groups):
     assert results[0] == results[1] == results[2]
 
 
-def test_parallel_for_does_every_chunk_once(three_threads):
-    done = []
-
-    def work(i):
-        threads.parallel_for(lambda j: done.append((i, j)), 3)  # nested: serial
-
-    threads.parallel_for(work, 50)
-    assert sorted(done) == [(i, j) for i in range(50) for j in range(3)]
-
-
-def test_parallel_for_raises_what_a_chunk_raises(three_threads):
-    def work(i):
-        if i == 7:
-            raise KeyError(i)
-
-    with pytest.raises(KeyError):
-        threads.parallel_for(work, 50)
-
-
-def test_parallel_for_without_threads(three_threads, monkeypatch):
-    class Refusing:
-        def submit(self, work):
-            raise RuntimeError("can't start new thread")
-
-        def shutdown(self):
-            pass
-
-    monkeypatch.setattr(threads, "_pool", Refusing())
-    monkeypatch.setattr(threads, "_threads_start", True)
-    done = []
-    threads.parallel_for(done.append, 5)
-    assert done == list(range(5))
-
-
-def test_parallel_for_after_fork():
-    code = """
-        import os
-        from helixml.backends.cpu import threads
-        threads._machine_limit = lambda: 2
-        threads.parallel_for(lambda i: i, 8)
-        child = os.fork()
-        if child == 0:
-            done = []
-            threads.parallel_for(done.append, 8)
-            os._exit(0 if sorted(done) == list(range(8)) else 1)
-        raise SystemExit(os.waitpid(child, 0)[1])
-    """
-    run = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
-    subprocess.run(run, check=True, timeout=60)
-
-
 def test_number_of_threads_has_limits(monkeypatch):
     monkeypatch.setattr(threads, "_machine_limit", lambda: 4)
     assert threads.get_num_threads() == 4
@@ -632,5 +577,5 @@ def test_cgroup_quotas_are_read(tmp_path):
     (root / "cpu/cpu.cfs_quota_us").write_text("50000\n")
     (root / "cpu/cpu.cfs_period_us").write_text("100000\n")
     membership.write_text("3:memory:/x\n2:cpu,cpuacct:/c\n0::/a/b\n")
-    assert sorted(threads._cgroup_quotas(membership, root)) == [0.5, 1.5]
-    assert list(threads._cgroup_quotas(tmp_path / "missing", root)) == []
+    assert sorted(threads._cgroup_quotas(str(membership), str(root))) == [0.5, 1.5]
+    assert list(threads._cgroup_quotas(str(tmp_path / "missing"), str(root))) == []

@@ -58,13 +58,12 @@ def rng():
 def three_threads(monkeypatch):
     """Three threads on any machine, for products of any size; little of B packed at a time."""
     monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    monkeypatch.setattr(threads, "_pool", None)
+    threads.apply()
     monkeypatch.setattr(module, "SHARED_WORK", 0)
     monkeypatch.setattr(module, "SHARED_PACKING", 0)
     monkeypatch.setattr(module, "MOST_PACKED", 1 << 19)
     yield
-    if threads._pool is not None:
-        threads._pool.shutdown()
+    monkeypatch.undo()
     threads.set_num_threads(None)
 
 

@@ -85,6 +85,12 @@ class CpuBackend(BackendBase):
             "instruction_set": kernels.available() or "none: not compiled",
         }
 
+    def memory(self) -> dict[str, int]:
+        """Return what `helixml.cpu.memory_stats` does."""
+        from helixml.backends.cpu.memory import memory_stats
+
+        return memory_stats()
+
     # Tier 0: creation
 
     def zeros(self, shape: Shape, *, dtype: DType) -> Array:

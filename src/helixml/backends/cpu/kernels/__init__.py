@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from helixml import config
+from helixml.backends.cpu import threads
 
 KERNELS: list[tuple[str, Callable[..., object], tuple[str, ...]]] = []
 
@@ -29,6 +30,7 @@ else:
     from helixml.backends.cpu.kernels.rms_norm import rms_norm, rms_norm_vjp
     from helixml.backends.cpu.kernels.selective_scan import selective_scan, selective_scan_vjp
 
+    threads.apply()
     _FLOATS = ("float32", "float64")
     KERNELS += [
         ("selective_scan", selective_scan, _FLOATS),

@@ -1,10 +1,36 @@
 """The C side of the kernels, as kernels.h declares it."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from *:
+    Py_ssize_t PY_SSIZE_T_MAX
+
+
+cdef extern from "pool.h" nogil:
+    ctypedef int (*helix_work)(const void *, Py_ssize_t, Py_ssize_t)
+    int helix_parallel_for(helix_work, const void *, Py_ssize_t, Py_ssize_t)
+    void helix_set_threads(int)
+    int helix_pool_size()
+
+
+cdef extern from "blocks.h":
+    int HELIX_SMALLEST_BLOCK
+
+    ctypedef struct helix_block_statistics:
+        size_t in_use, peak, cached, budget
+        uint64_t taken, reused
+
+    void *helix_take_block(size_t)
+    void helix_give_block(void *)
+    void helix_empty_cache()
+    void helix_set_block_budget(size_t)
+    helix_block_statistics helix_block_usage()
 
 
 cdef extern from "kernels.h" nogil:
     int HELIX_NO_MEMORY
+    int HELIX_IDENTITY, HELIX_SILU, HELIX_RELU
     int HELIX_BAD_TARGET
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
@@ -85,20 +111,23 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t c_row
         int add
         Py_ssize_t row_items, column_items
+        int finish, activation
+        const void *bias
+        void *before
+
+    ctypedef struct helix_gemm_stack:
+        helix_gemm each
+        const Py_ssize_t *a_offsets
+        const Py_ssize_t *b_offsets
+        Py_ssize_t c_bytes
 
     ctypedef struct helix_table:
-        int (*scan_forward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*scan_backward)(const helix_scan *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*conv_forward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*conv_backward)(const helix_conv *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*norm_forward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*norm_backward)(const helix_norm *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*loss_forward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*loss_backward)(const helix_loss *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*adamw)(const helix_adamw *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*gemm_pack)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*gemm)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        int (*gemv)(const helix_gemm *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        helix_work scan_forward, scan_backward
+        helix_work conv_forward, conv_backward
+        helix_work norm_forward, norm_backward
+        helix_work loss_forward, loss_backward
+        helix_work adamw
+        helix_work gemm_pack, gemm, gemm_stack, gemv
 
     const char *const *helix_instruction_sets()
     const helix_table *helix_kernels(const char *, int)

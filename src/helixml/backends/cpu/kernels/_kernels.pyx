@@ -2,7 +2,8 @@
 
 No shapes are checked and no layouts changed here: the Python files beside this one do both.
 Each class holds the arguments of one call and references to its arrays, for as long as C may
-use them; `run(first, last)` does some items of the work, and may be called by several threads.
+use them; its methods share the items of the work among threads. Nobody else may change the
+arrays meanwhile.
 """
 
 cimport numpy as cnp
@@ -53,6 +54,75 @@ def instruction_set():
 use_instruction_set(instruction_sets()[0])
 
 
+# Threads
+
+def set_threads(int threads):
+    """Let every call use so many threads, the calling one included."""
+    helix_set_threads(threads)
+
+
+def pool_size():
+    """Return the number of the pool's threads that are running."""
+    return helix_pool_size()
+
+
+# Memory
+
+SMALLEST_BLOCK = HELIX_SMALLEST_BLOCK
+
+
+cdef class Block:
+    """Memory from the cache of blocks, given back when the last array over it is gone."""
+
+    cdef void *data
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            helix_give_block(self.data)
+
+
+def empty(shape, cnp.dtype dtype):
+    """Return an array of unset elements in C order; a large one lies in a `Block`.
+
+    ``shape`` is a tuple of sizes, ``dtype`` a number's, without subarrays or fields.
+    """
+    cdef cnp.npy_intp sizes[64]
+    cdef size_t count = dtype.itemsize
+    cdef int rank = len(shape)
+    cdef Block block
+    cdef cnp.ndarray array
+    cdef bint fits = True
+    for axis in range(rank):
+        sizes[axis] = shape[axis]
+        fits = fits and (sizes[axis] == 0 or count <= <size_t>PY_SSIZE_T_MAX / sizes[axis])
+        count *= <size_t>sizes[axis]
+    if count < HELIX_SMALLEST_BLOCK and fits:
+        return cnp.PyArray_EMPTY(rank, sizes, dtype.type_num, 0)
+    block = Block.__new__(Block)
+    if fits:
+        block.data = helix_take_block(count)
+    if block.data == NULL:
+        raise MemoryError(f"no memory for an array of shape {shape}, {dtype}: {count} bytes.")
+    array = cnp.PyArray_SimpleNewFromData(rank, sizes, dtype.type_num, block.data)
+    cnp.set_array_base(array, block)
+    return array
+
+
+def memory():
+    """Return what the cache of blocks holds and did, in bytes and blocks."""
+    return helix_block_usage()
+
+
+def empty_cache():
+    """Return all memory that is not in use to the system."""
+    helix_empty_cache()
+
+
+def set_memory_budget(size_t size):
+    """Keep at most so many bytes that are not in use."""
+    helix_set_block_budget(size)
+
+
 # Arrays
 
 cdef void *_data(object array) except? NULL:
@@ -86,6 +156,13 @@ cdef int _check(int failure) except -1:
     return 0
 
 
+cdef int _run(helix_work work, const void *call, Py_ssize_t items, Py_ssize_t grain) except -1:
+    cdef int failure
+    with nogil:
+        failure = helix_parallel_for(work, call, items, grain)
+    return _check(failure)
+
+
 # Kernels: see the struct of the same name in kernels.h for what the arguments are.
 
 cdef class Scan:
@@ -114,19 +191,13 @@ cdef class Scan:
         s.dA, s.dB, s.dC = _data(dA), _data(dB), _data(dC)
         s.dD, s.dbias, s.dstate = _data(dD), _data(dbias), _data(dstate)
 
-    def forward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.scan_forward(&self.call, first, last)
-        _check(failure)
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.scan_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.scan_backward(&self.call, first, last)
-        _check(failure)
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.scan_backward, &self.call, items, grain)
 
 
 cdef class Conv:
@@ -152,19 +223,13 @@ cdef class Conv:
         c.g, c.dx, c.dpast = _rows(g), _rows(dx), _rows(dpast)
         c.dweight, c.dbias = _data(dweight), _data(dbias)
 
-    def forward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.conv_forward(&self.call, first, last)
-        _check(failure)
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.conv_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.conv_backward(&self.call, first, last)
-        _check(failure)
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.conv_backward, &self.call, items, grain)
 
 
 cdef class Norm:
@@ -190,19 +255,13 @@ cdef class Norm:
         n.g, n.g_total, n.dx = _rows(g), _rows(g_total), _rows(dx)
         n.dweight = _data(dweight)
 
-    def forward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.norm_forward(&self.call, first, last)
-        _check(failure)
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.norm_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.norm_backward(&self.call, first, last)
-        _check(failure)
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.norm_backward, &self.call, items, grain)
 
 
 cdef class Loss:
@@ -228,19 +287,13 @@ cdef class Loss:
         self.arrays += [g, dlogits]
         self.call.g, self.call.dlogits = _data(g), _rows(dlogits)
 
-    def forward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.loss_forward(&self.call, first, last)
-        _check(failure)
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.loss_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.loss_backward(&self.call, first, last)
-        _check(failure)
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.loss_backward, &self.call, items, grain)
 
 
 cdef class AdamW:
@@ -259,12 +312,9 @@ cdef class AdamW:
         a.lr, a.beta1, a.beta2, a.eps, a.weight_decay = lr, beta1, beta2, eps, weight_decay
         a.correction1, a.correction2 = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
 
-    def run(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1."""
-        cdef int failure
-        with nogil:
-            failure = self.table.adamw(&self.call, first, last)
-        _check(failure)
+    def run(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.adamw, &self.call, items, grain)
 
 
 cdef class Gemm:
@@ -286,23 +336,34 @@ cdef class Gemm:
         g.c_row = c.strides[0] // c.itemsize
         g.row_items, g.column_items = row_items, column_items
 
-    def pack(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1 of packing b."""
-        cdef int failure
-        with nogil:
-            failure = self.table.gemm_pack(&self.call, first, last)
-        _check(failure)
+    def finish(self, activation, bias, before):
+        """Have the complete sums turned into activation(c + bias); see `helix_gemm`."""
+        cdef helix_gemm *g = &self.call
+        self.arrays += [bias, before]
+        g.finish = True
+        g.activation = {None: HELIX_IDENTITY, "silu": HELIX_SILU, "relu": HELIX_RELU}[activation]
+        g.bias, g.before = _data(bias), _data(before)
 
-    def multiply(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1 of c, once b is packed."""
-        cdef int failure
-        with nogil:
-            failure = self.table.gemm(&self.call, first, last)
-        _check(failure)
+    def pack(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of packing b, in ranges of at most ``grain``."""
+        _run(self.table.gemm_pack, &self.call, items, grain)
 
-    def multiply_row(self, Py_ssize_t first, Py_ssize_t last):
-        """Do the items first .. last - 1 of the only row of c."""
-        cdef int failure
-        with nogil:
-            failure = self.table.gemv(&self.call, first, last)
-        _check(failure)
+    def multiply(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of c, once b is packed, in ranges of at most ``grain``."""
+        _run(self.table.gemm, &self.call, items, grain)
+
+    def multiply_row(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of the only row of c, in ranges of at most ``grain``."""
+        _run(self.table.gemv, &self.call, items, grain)
+
+    def multiply_stack(self, a_offsets, b_offsets, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of a stack of products, of which this is the first.
+
+        The offsets, of int64, say in bytes how far from the first a and b the others are; the
+        products lie one after the other.
+        """
+        cdef helix_gemm_stack stack
+        stack.each = self.call
+        stack.a_offsets, stack.b_offsets = <Py_ssize_t *>_data(a_offsets), <Py_ssize_t *>_data(b_offsets)
+        stack.c_bytes = self.arrays[3].nbytes
+        _run(self.table.gemm_stack, &stack, items, grain)

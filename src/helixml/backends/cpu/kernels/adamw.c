@@ -6,7 +6,8 @@
    with c1, c2 = 1 / (1 - beta^step). The loop is plain C: the compiler vectorises it. */
 #include "rows.h"
 
-int EXPORT(adamw)(const helix_adamw *a, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(adamw)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_adamw *a = call;
     real *restrict p = a->param, *restrict m = a->m, *restrict v = a->v;
     const real *restrict grad = a->grad;
     real keep = (real)(1 - a->lr * a->weight_decay), lr = (real)a->lr, eps = (real)a->eps;

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
+from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 
@@ -38,7 +39,7 @@ def causal_conv1d(
     outputs : y (b, d, l).
     """
     b, d, l = x.shape
-    y = np.empty((b, l, d), x.dtype)
+    y = empty((b, l, d), x.dtype)
     conv = _conv(x, weight, bias, initial_state, activation, y)
     share(conv.forward, _items(x), x.size * weight.shape[1])
     return (y.mT,), ()
@@ -60,7 +61,7 @@ def causal_conv1d_vjp(
     k = weight.shape[1]
     items = _items(x)
     conv = _conv(x, weight, bias, initial_state, activation, None)
-    dx = np.empty((b, l, d), x.dtype)
+    dx = empty((b, l, d), x.dtype)
     dweight, dbias = np.zeros((items, k, d), x.dtype), np.zeros((items, d), x.dtype)
     dpast = None if initial_state is None else np.zeros((b, k - 1, d), x.dtype)
     conv.set_gradients(rows(g.mT), dx, dweight, dbias, dpast)

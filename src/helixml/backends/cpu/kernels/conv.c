@@ -8,8 +8,6 @@
    piece, and keeps the last k of them in a ring of rows. */
 #include "rows.h"
 
-#include <stdlib.h>
-
 enum { STEPS = HELIX_CONV_STEPS };
 
 /* What one call needs: the k rows under the filter, a row of zeros, the ring and its order. */
@@ -21,7 +19,7 @@ typedef struct {
 
 static int allocate(workspace *w, const helix_conv *c) {
     size_t pointers = c->taps * sizeof(real *);
-    char *memory = malloc(2 * pointers + (1 + c->taps) * c->channels * sizeof(real));
+    char *memory = helix_workspace(2 * pointers + (1 + c->taps) * c->channels * sizeof(real));
     if (!memory)
         return HELIX_NO_MEMORY;
     w->inputs = (const real **)memory;
@@ -73,7 +71,8 @@ INLINE void forward_row(const helix_conv *c, const workspace *w, ptrdiff_t taps,
     }
 }
 
-int EXPORT(conv_forward)(const helix_conv *c, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(conv_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_conv *c = call;
     workspace w;
     if (allocate(&w, c))
         return HELIX_NO_MEMORY;
@@ -85,7 +84,6 @@ int EXPORT(conv_forward)(const helix_conv *c, ptrdiff_t first, ptrdiff_t last) {
             UNROLLED(forward_row(c, &w, taps, row_at(c->y, batch, 0, t)));
         }
     }
-    free(w.inputs);
     return 0;
 }
 
@@ -148,13 +146,13 @@ static void backward_item(const helix_conv *c, workspace *w, ptrdiff_t item, ptr
     }
 }
 
-int EXPORT(conv_backward)(const helix_conv *c, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(conv_backward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_conv *c = call;
     workspace w;
     if (allocate(&w, c))
         return HELIX_NO_MEMORY;
     ptrdiff_t pieces = (c->length + STEPS - 1) / STEPS;
     for (ptrdiff_t i = first; i < last; i++)
         backward_item(c, &w, i, i / pieces, i % pieces * STEPS);
-    free(w.inputs);
     return 0;
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
+from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 
@@ -37,7 +38,7 @@ def cross_entropy(
         If a target is no class.
     """
     count = logits.size // logits.shape[-1] if logits.size else 0
-    losses, top, sums = (np.empty(count, logits.dtype) for _ in range(3))
+    losses, top, sums = (empty((count,), logits.dtype) for _ in range(3))
     loss = _loss(logits, target, ignore_index, label_smoothing, losses, top, sums)
     share(loss.forward, count, logits.size)
     if reduction == "none":
@@ -67,7 +68,7 @@ def cross_entropy_vjp(
     if reduction == "mean":
         g = np.asarray(g / _counted(target, ignore_index), logits.dtype)
     g_rows = np.ascontiguousarray(np.broadcast_to(g, target.shape)).reshape(-1)
-    dlogits = np.empty(logits.shape, logits.dtype)
+    dlogits = empty(logits.shape, logits.dtype)
     loss = _loss(logits, target, ignore_index, label_smoothing, None, *residuals)
     loss.set_gradients(g_rows, _table(dlogits))
     share(loss.backward, g_rows.size, logits.size)

@@ -10,8 +10,6 @@
    An entry of C is summed over k in order, run by run, whatever the items are. */
 #include "rows.h"
 
-#include <stdlib.h>
-
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { ROWS = 12 }; /* 24 sums in 32 registers */
 #else
@@ -153,13 +151,38 @@ static void tile(ptrdiff_t steps, const real *a, const real *b, real *c, ptrdiff
             c[i * c_row + j] = whole[i * COLUMNS + j] + (add ? c[i * c_row + j] : 0);
 }
 
+/* A tile's sums are complete: add the bias, keep the result for the backward pass where it is
+   wanted, and apply the activation, while the tile is in the L1 cache. */
+static void finish_tile(const helix_gemm *g, ptrdiff_t row, ptrdiff_t column, ptrdiff_t rows,
+                        ptrdiff_t columns) {
+    const real *bias = g->bias;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        real *c = (real *)g->c + (row + i) * g->c_row + column;
+        real *before = g->before ? (real *)g->before + (row + i) * g->c_row + column : NULL;
+        for (ptrdiff_t j = 0; j < columns; j += WIDTH) {
+            ptrdiff_t count = columns - j;
+            vec slope, x = load_first(c + j, count);
+            if (bias)
+                x += load_first(bias + column + j, count);
+            if (before)
+                store_first(before + j, x, count);
+            if (g->activation == HELIX_SILU)
+                x = silu(x, &slope);
+            else if (g->activation == HELIX_RELU)
+                x = choose(x < (real)0, splat(0), x);
+            store_first(c + j, x, count);
+        }
+    }
+}
+
 /* Where packed B has the panel at `column`, from the first step of a run on. */
 static real *packed_panel(const helix_gemm *g, ptrdiff_t run, ptrdiff_t column) {
     return (real *)g->packed + run * round_up(g->columns, HELIX_GEMM_COLUMNS) +
            column * smaller(DEPTH, g->steps - run);
 }
 
-int EXPORT(gemm_pack)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(gemm_pack)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_gemm *g = call;
     ptrdiff_t end = smaller(last * HELIX_GEMM_STEPS, g->steps);
     for (ptrdiff_t step = first * HELIX_GEMM_STEPS; step < end; step += HELIX_GEMM_STEPS) {
         ptrdiff_t run = step / DEPTH * DEPTH;
@@ -178,11 +201,15 @@ static void block(const helix_gemm *g, ptrdiff_t row, ptrdiff_t row_end, ptrdiff
         ptrdiff_t steps = smaller(DEPTH, g->steps - run);
         const real *a = (const real *)g->a + row * g->a_row + run * g->a_step;
         pack_panels(packed_a, ROWS, steps, (panel){a, g->a_row, g->a_step}, row_end - row, steps);
+        int is_last = g->finish && run + DEPTH >= g->steps;
         for (ptrdiff_t j = column; j < column_end; j += COLUMNS)
-            for (ptrdiff_t i = row; i < row_end; i += ROWS)
+            for (ptrdiff_t i = row; i < row_end; i += ROWS) {
+                ptrdiff_t rows = smaller(ROWS, row_end - i), columns = smaller(COLUMNS, column_end - j);
                 tile(steps, packed_a + (i - row) * steps, packed_panel(g, run, j),
-                     (real *)g->c + i * g->c_row + j, g->c_row, smaller(ROWS, row_end - i),
-                     smaller(COLUMNS, column_end - j), g->add || run > 0);
+                     (real *)g->c + i * g->c_row + j, g->c_row, rows, columns, g->add || run > 0);
+                if (is_last)
+                    finish_tile(g, i, j, rows, columns);
+            }
     }
 }
 
@@ -191,10 +218,15 @@ static ptrdiff_t part_start(ptrdiff_t size, ptrdiff_t unit, ptrdiff_t parts, ptr
     return smaller(round_up(size, unit) / unit * index / parts * unit, size);
 }
 
-int EXPORT(gemm)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
+/* Entries of packed A that the largest block needs. */
+static ptrdiff_t packed_size(const helix_gemm *g) {
     ptrdiff_t most_rows = (g->rows / HELIX_GEMM_ROWS / g->row_items + 2) * HELIX_GEMM_ROWS;
-    ptrdiff_t size = most_rows * smaller(DEPTH, g->steps) + WIDTH;
-    real *packed_a = malloc(size * sizeof(real));
+    return round_up(most_rows * smaller(DEPTH, g->steps) + WIDTH, WIDTH);
+}
+
+int EXPORT(gemm)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_gemm *g = call;
+    real *packed_a = helix_workspace(packed_size(g) * sizeof(real));
     if (!packed_a)
         return HELIX_NO_MEMORY;
     for (ptrdiff_t item = first; item < last; item++) {
@@ -204,7 +236,28 @@ int EXPORT(gemm)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
               part_start(g->columns, HELIX_GEMM_COLUMNS, g->column_items, j),
               part_start(g->columns, HELIX_GEMM_COLUMNS, g->column_items, j + 1), packed_a);
     }
-    free(packed_a);
+    return 0;
+}
+
+/* A stack of products, each by one thread. */
+int EXPORT(gemm_stack)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_gemm_stack *stack = call;
+    helix_gemm g = stack->each;
+    ptrdiff_t a_size = packed_size(&g), b_size = g.steps * round_up(g.columns, HELIX_GEMM_COLUMNS);
+    real *packed_a = helix_workspace((a_size + b_size) * sizeof(real));
+    if (!packed_a)
+        return HELIX_NO_MEMORY;
+    g.packed = packed_a + a_size;
+    for (ptrdiff_t item = first; item < last; item++) {
+        g.a = (const char *)stack->each.a + stack->a_offsets[item];
+        g.b = (const char *)stack->each.b + stack->b_offsets[item];
+        g.c = (char *)stack->each.c + item * stack->c_bytes;
+        for (ptrdiff_t i = 0; i * HELIX_GEMM_STEPS < g.steps; i++)
+            EXPORT(gemm_pack)(&g, i, i + 1);
+        for (ptrdiff_t i = 0; i < g.row_items; i++)
+            block(&g, part_start(g.rows, HELIX_GEMM_ROWS, g.row_items, i),
+                  part_start(g.rows, HELIX_GEMM_ROWS, g.row_items, i + 1), 0, g.columns, packed_a);
+    }
     return 0;
 }
 
@@ -241,7 +294,8 @@ static void add_up_columns(const helix_gemm *g, ptrdiff_t column, ptrdiff_t colu
         ((real *)g->c)[column + i] = sum_lanes(sums[i]);
 }
 
-int EXPORT(gemv)(const helix_gemm *g, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(gemv)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_gemm *g = call;
     ptrdiff_t column = first * HELIX_GEMV_COLUMNS;
     ptrdiff_t end = smaller(last * HELIX_GEMV_COLUMNS, g->columns);
     if (g->b_column != 1 || (g->b_step == 1 && g->a_step == 1))

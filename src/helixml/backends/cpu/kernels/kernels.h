@@ -10,6 +10,8 @@
 #ifndef HELIX_KERNELS_H
 #define HELIX_KERNELS_H
 
+#include "pool.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -119,22 +121,43 @@ typedef struct {
     ptrdiff_t c_row;            /* the columns of c are contiguous */
     int add;                    /* c += a b */
     ptrdiff_t row_items, column_items;
+
+    /* Once the sums are complete, if `finish`: c = activation(c + bias). */
+    int finish, activation;
+    const void *bias;           /* (columns,) or NULL */
+    void *before;               /* laid out as c, or NULL: what the activation is given */
 } helix_gemm;
+
+enum helix_activation { HELIX_IDENTITY, HELIX_SILU, HELIX_RELU };
+
+/* Products of matrices alike in sizes and strides; items are products. Offsets in bytes. */
+typedef struct {
+    helix_gemm each;            /* the first; nothing packed, column_items 1 */
+    const ptrdiff_t *a_offsets, *b_offsets;
+    ptrdiff_t c_bytes;          /* from one c to the next */
+} helix_gemm_stack;
+
+/* The kernels, each given a pointer to the struct of its family: KERNEL(name, variant). */
+#define HELIX_EACH_KERNEL(KERNEL, variant)                                                  \
+    KERNEL(scan_forward, variant)                                                           \
+    KERNEL(scan_backward, variant)                                                          \
+    KERNEL(conv_forward, variant)                                                           \
+    KERNEL(conv_backward, variant)                                                          \
+    KERNEL(norm_forward, variant)                                                           \
+    KERNEL(norm_backward, variant)                                                          \
+    KERNEL(loss_forward, variant)                                                           \
+    KERNEL(loss_backward, variant)                                                          \
+    KERNEL(adamw, variant)                                                                  \
+    KERNEL(gemm_pack, variant)                                                              \
+    KERNEL(gemm, variant)                                                                   \
+    KERNEL(gemm_stack, variant)                                                             \
+    KERNEL(gemv, variant)
+
+#define HELIX_MEMBER(name, variant) helix_work name;
 
 /* One table per instruction set and dtype. */
 typedef struct {
-    int (*scan_forward)(const helix_scan *, ptrdiff_t first, ptrdiff_t last);
-    int (*scan_backward)(const helix_scan *, ptrdiff_t first, ptrdiff_t last);
-    int (*conv_forward)(const helix_conv *, ptrdiff_t first, ptrdiff_t last);
-    int (*conv_backward)(const helix_conv *, ptrdiff_t first, ptrdiff_t last);
-    int (*norm_forward)(const helix_norm *, ptrdiff_t first, ptrdiff_t last);
-    int (*norm_backward)(const helix_norm *, ptrdiff_t first, ptrdiff_t last);
-    int (*loss_forward)(const helix_loss *, ptrdiff_t first, ptrdiff_t last);
-    int (*loss_backward)(const helix_loss *, ptrdiff_t first, ptrdiff_t last);
-    int (*adamw)(const helix_adamw *, ptrdiff_t first, ptrdiff_t last);
-    int (*gemm_pack)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
-    int (*gemm)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
-    int (*gemv)(const helix_gemm *, ptrdiff_t first, ptrdiff_t last);
+    HELIX_EACH_KERNEL(HELIX_MEMBER, )
 } helix_table;
 
 /* Names of the instruction sets compiled in and runnable here, best first, NULL at the end. */

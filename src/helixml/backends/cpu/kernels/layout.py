@@ -1,4 +1,4 @@
-"""What the kernels' Python files share: contiguous rows, and items of work shared by threads."""
+"""What the kernels' Python files share: new arrays, contiguous rows, items of work for threads."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helixml.backends.cpu.threads import parallel_for
-
 Array = NDArray[Any]  # float32 or float64, all of one call alike
 
 SMALL = 1 << 15  # units of work below which waking a thread costs more than it saves
-MOST_CHUNKS = 64  # handed to threads one by one: enough to even out their speeds
+MOST_RANGES = 64  # handed to threads one by one: enough to even out their speeds
 
 
 def rows(x: Array) -> Array:
@@ -24,9 +22,6 @@ def rows(x: Array) -> Array:
 
 
 def share(run: Callable[[int, int], object], items: int, work: int) -> None:
-    """Call run(first, last) on ranges that together cover range(items), on several threads."""
-    if work < SMALL or items <= 1:
-        run(0, items)
-        return
-    chunks = min(items, MOST_CHUNKS)
-    parallel_for(lambda i: run(i * items // chunks, (i + 1) * items // chunks), chunks)
+    """Call run(items, grain) so that several threads share the items if the work is worth it."""
+    if items > 0:
+        run(items, items if work < SMALL else -(-items // MOST_RANGES))

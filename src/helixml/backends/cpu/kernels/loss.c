@@ -39,7 +39,8 @@ static real row_loss(const helix_loss *l, ptrdiff_t row) {
     return (real)loss;
 }
 
-int EXPORT(loss_forward)(const helix_loss *l, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(loss_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_loss *l = call;
     for (ptrdiff_t row = first; row < last; row++) {
         if (counts(l, row) && !is_class(l, row))
             return HELIX_BAD_TARGET;
@@ -66,7 +67,8 @@ static void pull_row(const helix_loss *l, ptrdiff_t row) {
     dx[l->target[row]] -= (real)(1 - l->smoothing) * g;
 }
 
-int EXPORT(loss_backward)(const helix_loss *l, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(loss_backward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_loss *l = call;
     for (ptrdiff_t row = first; row < last; row++) {
         if (counts(l, row) && !is_class(l, row))
             return HELIX_BAD_TARGET;

@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 import helixml.backends.cpu.kernels._kernels as _kernels
+from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array
-from helixml.backends.cpu.threads import parallel_for
 
 # In multiplications; less is left to NumPy. Its BLAS wakes threads of its own from 2**18, and from
 # about 2**13 if there is one row or column; they would spin on and slow ours down.
@@ -55,8 +56,8 @@ def matmul(x: Array, y: Array) -> Array:
         return np.matmul(x, y)
     if b.ndim > 2:
         return np.matmul(x, y) if has_vector else _stack_of_products(a, b)
-    c = np.empty((rows, columns), a.dtype)
-    _multiply(a.reshape(rows, steps), b, c)
+    c = empty((rows, columns), a.dtype)
+    multiply(a.reshape(rows, steps), b, c)
     return c.reshape(x.shape[:-1] + y.shape[1:])
 
 
@@ -75,26 +76,56 @@ def _stack_of_products(a: Array, b: Array) -> Array:
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a = np.broadcast_to(a, stack + a.shape[-2:])
     b = np.broadcast_to(b, stack + b.shape[-2:])
-    c = np.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
-    places = list(np.ndindex(stack))
-
-    def one(i: int) -> None:
-        _multiply(a[places[i]], b[places[i]], c[places[i]])
-
-    if len(places) >= ITEMS:
-        parallel_for(one, len(places))  # each of them then keeps to one thread
-    else:
-        for i in range(len(places)):
-            one(i)
+    c = empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
+    count = math.prod(stack)
+    flat = c.reshape(count, *c.shape[-2:])
+    if count >= ITEMS and b.shape[-1] * b.shape[-2] * b.itemsize <= MOST_PACKED:
+        # Each product then keeps to one thread.
+        first = (0,) * len(stack)
+        row_items = math.ceil(a.shape[-2] / (MOST_ROW_UNITS * _kernels.GEMM_ROWS))
+        gemm = _kernels.Gemm(a[first], b[first], None, flat[0], row_items=row_items)
+        work = c.size * a.shape[-1]
+        grain = count if work < SHARED_WORK else 1
+        gemm.multiply_stack(_offsets(a), _offsets(b), count, grain)
+        return c
+    places = np.ndindex(stack)
+    for i, place in enumerate(places):
+        multiply(a[place], b[place], flat[i])
     return c
 
 
-def _multiply(a: Array, b: Array, c: Array) -> None:
-    """Write a @ b to c, a (m, k), b (k, n), c (m, n) in C order."""
+def _offsets(x: Array) -> NDArray[np.int64]:
+    """Return how many bytes each matrix of a stack lies behind the first."""
+    offsets = np.zeros(x.shape[:-2], np.int64)
+    sizes: tuple[int, ...] = offsets.shape
+    for axis, size in enumerate(sizes):
+        steps = np.arange(size) * x.strides[axis]
+        offsets += steps.reshape([-1 if i == axis else 1 for i in range(offsets.ndim)])
+    return offsets
+
+
+def multiply(
+    a: Array,
+    b: Array,
+    c: Array,
+    *,
+    bias: Array | None = None,
+    activation: str | None = None,
+    before: Array | None = None,
+) -> None:
+    """Write activation(a @ b + bias) to c, a (m, k), b (k, n), c (m, n) in C order.
+
+    Parameters
+    ----------
+    bias : (n,), contiguous, or None.
+    activation : None, "silu" or "relu".
+    before : like c, where a @ b + bias is written as well; or None.
+    """
     (rows, steps), columns = a.shape, b.shape[1]
-    if columns == 1:
-        a, b, c = b.T, a.T, c.T
-    if rows == 1 or columns == 1:
+    finishes = bias is not None or activation is not None
+    if (rows == 1 or columns == 1) and not finishes:
+        if columns == 1:
+            a, b, c = b.T, a.T, c.T
         _multiply_row(a, b, c)
         return
 
@@ -107,11 +138,13 @@ def _multiply(a: Array, b: Array, c: Array) -> None:
     width = column_units * _kernels.GEMM_COLUMNS
     runs = max(1, MOST_PACKED // (_kernels.GEMM_DEPTH * width * c.itemsize))
     depth = min(steps, runs * _kernels.GEMM_DEPTH)
-    packed = np.empty(depth * width, c.dtype)
+    packed = empty((depth * width,), c.dtype)
     for start in range(0, steps, depth):
         here = slice(start, start + depth)
         left, right = a[:, here], b[here]
         gemm = _kernels.Gemm(left, right, packed, c, start > 0, row_items, column_items)
+        if finishes and start + depth >= steps:
+            gemm.finish(activation, bias, before)
         _share(gemm.pack, math.ceil(len(right) / _kernels.GEMM_STEPS), right.size, SHARED_PACKING)
         _share(gemm.multiply, row_items * column_items, rows * right.size, SHARED_WORK)
 
@@ -127,8 +160,5 @@ def _multiply_row(a: Array, b: Array, c: Array) -> None:
 
 
 def _share(run: Callable[[int, int], None], items: int, work: int, worth_sharing: int) -> None:
-    """Call run(first, last) for all items, one by one on several threads if that is worth it."""
-    if work < worth_sharing:
-        run(0, items)
-    else:
-        parallel_for(lambda i: run(i, i + 1), items)
+    """Call run(items, grain) so that threads share the items if that is worth it."""
+    run(items, items if work < worth_sharing else 1)

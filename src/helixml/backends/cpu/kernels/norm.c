@@ -32,7 +32,8 @@ static void forward_row(const helix_norm *n, ptrdiff_t row) {
     }
 }
 
-int EXPORT(norm_forward)(const helix_norm *n, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(norm_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_norm *n = call;
     ptrdiff_t end = smaller(last * n->rows_in_item, n->rows);
     for (ptrdiff_t row = first * n->rows_in_item; row < end; row++)
         forward_row(n, row);
@@ -61,7 +62,8 @@ static void backward_row(const helix_norm *n, ptrdiff_t row, real *dweight) {
     }
 }
 
-int EXPORT(norm_backward)(const helix_norm *n, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(norm_backward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_norm *n = call;
     for (ptrdiff_t item = first; item < last; item++) {
         real *dweight = (real *)n->dweight + item * n->size;
         ptrdiff_t end = smaller((item + 1) * n->rows_in_item, n->rows);

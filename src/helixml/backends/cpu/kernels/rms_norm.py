@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
+from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 # The gradient of the weight is summed over rows in at most so many parts, then over the parts.
@@ -29,9 +30,9 @@ def rms_norm(
     outputs : y (..., d); with a residual also s (..., d).
     residuals : 1 / sqrt(mean(s**2) + eps), (rows,).
     """
-    y = np.empty(x.shape, x.dtype)
-    total = None if residual is None else np.empty(x.shape, x.dtype)
-    scale = np.empty(x.size // x.shape[-1], x.dtype)
+    y = empty(x.shape, x.dtype)
+    total = None if residual is None else empty(x.shape, x.dtype)
+    scale = empty((x.size // x.shape[-1],), x.dtype)
     norm, items = _norm(x, weight, residual, eps, y, total, scale)
     share(norm.forward, items, x.size)
     return ((y,) if total is None else (y, total)), (scale,)
@@ -58,7 +59,7 @@ def rms_norm_vjp(
     g, g_total = cotangents[0], cotangents[1] if residual is not None else None
     if g is None:
         g = np.broadcast_to(np.zeros(x.shape[-1], x.dtype), x.shape)
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     dweight = np.zeros((items, x.shape[-1]), x.dtype)
     norm.set_gradients(_table(g), None if g_total is None else _table(g_total), _table(dx), dweight)
     share(norm.backward, items, x.size)

@@ -12,7 +12,6 @@
    time, so that h and the decays exp(delta' A) stay in the first-level cache. */
 #include "rows.h"
 
-#include <stdlib.h>
 
 enum { STEPS = HELIX_SCAN_STEPS, SLICE = 4 };
 
@@ -211,7 +210,8 @@ static void forward_item(const helix_scan *s, const item *it) {
     }
 }
 
-int EXPORT(scan_forward)(const helix_scan *s, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(scan_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_scan *s = call;
     for (ptrdiff_t i = first; i < last; i++) {
         item it = item_at(s, i);
         forward_item(s, &it);
@@ -350,16 +350,15 @@ static void backward_item(const helix_scan *s, const item *it, vec *dB, vec *dC)
     }
 }
 
-int EXPORT(scan_backward)(const helix_scan *s, ptrdiff_t first, ptrdiff_t last) {
+int EXPORT(scan_backward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    const helix_scan *s = call;
     size_t count = (size_t)STEPS * s->states;
-    void *memory = malloc((2 * count + 1) * sizeof(vec)); /* one more, to align it */
-    if (!memory)
-        return 1;
-    vec *workspace = (vec *)(((uintptr_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
+    vec *workspace = helix_workspace(2 * count * sizeof(vec));
+    if (!workspace)
+        return HELIX_NO_MEMORY;
     for (ptrdiff_t i = first; i < last; i++) {
         item it = item_at(s, i);
         backward_item(s, &it, workspace, workspace + count);
     }
-    free(memory);
     return 0;
 }

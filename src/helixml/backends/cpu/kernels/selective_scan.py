@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
+from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, rows, share
 
 # A group's channels are worked in several parts where there are few sequences to share.
@@ -51,9 +52,9 @@ def selective_scan(
     residuals : the states before each chunk of time steps and the last, (b, chunks + 1, n, d).
     """
     b, d, l = u.shape
-    states = np.empty((b, math.ceil(l / _kernels.SCAN_STEPS) + 1, A.shape[1], d), u.dtype)
+    states = empty((b, math.ceil(l / _kernels.SCAN_STEPS) + 1, A.shape[1], d), u.dtype)
     states[:, 0] = 0 if initial_state is None else initial_state.mT
-    y = np.empty((b, l, d), u.dtype)
+    y = empty((b, l, d), u.dtype)
     sizes = _sizes(u, A, B, C)
     scan = _scan(sizes, delta_softplus, u, delta, A, B, C, D, z, delta_bias, y, states)
     share(scan.forward, _items(sizes), u.size * A.shape[1])
@@ -92,8 +93,8 @@ def selective_scan_vjp(
     dstate = np.zeros((b, n, d), u.dtype)
     if return_last_state and cotangents[1] is not None:
         dstate[...] = cotangents[1].mT
-    du, ddelta = np.empty((b, l, d), u.dtype), np.empty((b, l, d), u.dtype)
-    dz = None if z is None else np.empty((b, l, d), u.dtype)
+    du, ddelta = empty((b, l, d), u.dtype), empty((b, l, d), u.dtype)
+    dz = None if z is None else empty((b, l, d), u.dtype)
     dA, dD, dbias = (np.zeros(shape, u.dtype) for shape in [(b, n, d), (b, d), (b, d)])
     dB, dC = (np.zeros(_partial_shape(x, sizes), u.dtype) for x in (B, C))
     scan.set_gradients(g, du, ddelta, dz, dA, dB, dC, dD, dbias, dstate)

@@ -4,38 +4,12 @@
 
 #include <string.h>
 
-#define DECLARE_KERNEL(name, of, isa, real)                                                 \
-    int helix_##name##_##isa##_##real(const helix_##of *, ptrdiff_t, ptrdiff_t);
-
-#define DECLARE(isa, real)                                                                  \
-    DECLARE_KERNEL(scan_forward, scan, isa, real)                                           \
-    DECLARE_KERNEL(scan_backward, scan, isa, real)                                          \
-    DECLARE_KERNEL(conv_forward, conv, isa, real)                                           \
-    DECLARE_KERNEL(conv_backward, conv, isa, real)                                          \
-    DECLARE_KERNEL(norm_forward, norm, isa, real)                                           \
-    DECLARE_KERNEL(norm_backward, norm, isa, real)                                          \
-    DECLARE_KERNEL(loss_forward, loss, isa, real)                                           \
-    DECLARE_KERNEL(loss_backward, loss, isa, real)                                          \
-    DECLARE_KERNEL(adamw, adamw, isa, real)                                                 \
-    DECLARE_KERNEL(gemm_pack, gemm, isa, real)                                              \
-    DECLARE_KERNEL(gemm, gemm, isa, real)                                                   \
-    DECLARE_KERNEL(gemv, gemm, isa, real)                                                   \
-    static const helix_table table_##isa##_##real = {                                       \
-        .scan_forward = helix_scan_forward_##isa##_##real,                                  \
-        .scan_backward = helix_scan_backward_##isa##_##real,                                \
-        .conv_forward = helix_conv_forward_##isa##_##real,                                  \
-        .conv_backward = helix_conv_backward_##isa##_##real,                                \
-        .norm_forward = helix_norm_forward_##isa##_##real,                                  \
-        .norm_backward = helix_norm_backward_##isa##_##real,                                \
-        .loss_forward = helix_loss_forward_##isa##_##real,                                  \
-        .loss_backward = helix_loss_backward_##isa##_##real,                                \
-        .adamw = helix_adamw_##isa##_##real,                                                \
-        .gemm_pack = helix_gemm_pack_##isa##_##real,                                        \
-        .gemm = helix_gemm_##isa##_##real,                                                  \
-        .gemv = helix_gemv_##isa##_##real,                                                  \
-    };
-
-#define INSTRUCTION_SET(isa) DECLARE(isa, float) DECLARE(isa, double)
+#define DECLARE(name, variant) int helix_##name##_##variant(const void *, ptrdiff_t, ptrdiff_t);
+#define ENTRY(name, variant) .name = helix_##name##_##variant,
+#define TABLE(variant)                                                                      \
+    HELIX_EACH_KERNEL(DECLARE, variant)                                                     \
+    static const helix_table table_##variant = {HELIX_EACH_KERNEL(ENTRY, variant)};
+#define INSTRUCTION_SET(isa) TABLE(isa##_float) TABLE(isa##_double)
 
 INSTRUCTION_SET(generic)
 #ifdef HELIX_X86
