@@ -36,9 +36,9 @@ def memory_stats() -> dict[str, int]:
 
     Returns
     -------
-    ``in_use``, the bytes of living arrays (rounded up to the blocks they lie in); ``peak``, the most
+    ``in_use``, the bytes of living arrays, rounded up to the blocks they lie in; ``peak``, the most
     of them at once; ``cached``, the bytes kept for later; ``budget``, the most that may be kept;
-    ``taken`` and ``reused``, how many blocks were handed out, and how many of them from the cache.
+    ``taken`` and ``reused``, how many blocks were handed out, and how many came from the cache.
     """
     return {} if _kernels is None else dict(_kernels.memory())
 
