@@ -350,7 +350,10 @@ class Primitive(Op):
 
         if type(result) is tuple:
             outputs = tuple([new_tensor(backend.ensure(array), backend) for array in result])
-            if mask and is_recording():
+            if self.view:
+                for output in outputs:
+                    inputs[0]._share(output)
+            if mask and outputs and is_recording():
                 self.record_several(inputs, attributes, mask, outputs)
             return outputs
         if type(result) is not ndarray and not isinstance(result, backend.array_type):

@@ -596,8 +596,8 @@ def _split_oracle(x, sizes, axis=0):
     return np.split(x, np.cumsum(sizes)[:-1], axis=axis)
 
 
-@composite(oracle=_split_oracle)
-def split(x: Tensor, sizes: Sequence[int], axis: int = 0):
+@primitive(view=True, oracle=_split_oracle)
+def split(B, x: Array, sizes: Sequence[int], axis: int = 0):
     """Cut a tensor along an axis into pieces of the given sizes.
 
     Parameters
@@ -608,7 +608,15 @@ def split(x: Tensor, sizes: Sequence[int], axis: int = 0):
 
     Returns
     -------
-    List of Tensors.
+    Tuple of Tensors.
+
+    Raises
+    ------
+    ShapeError : the sizes do not add up, or one is negative.
+
+    Notes
+    -----
+    Gradient: those of the pieces, joined.
 
     Examples
     --------
@@ -616,16 +624,26 @@ def split(x: Tensor, sizes: Sequence[int], axis: int = 0):
     >>> [piece.shape for piece in hx.split(hx.zeros((2, 5)), (2, 3), axis=1)]
     [(2, 2), (2, 3)]
     """
-    axis = shapes.normalize_axis("split", axis, x.ndim)
-    parts = shapes.as_shape("split", sizes)
-    if np.sum(parts) != x.shape[axis]:
-        raise ShapeError(f"split: sizes {parts} do not add up to axis {axis} of shape {x.shape}.")
     pieces = []
     start = 0
-    for n in parts:
-        pieces.append(x[(*(slice(None),) * axis, slice(start, start + n))])
+    for n in sizes:
+        pieces.append(B.getitem(x, (*(slice(None),) * axis, slice(start, start + n))))
         start += n
-    return pieces
+    return tuple(pieces)
+
+
+@split.prepare
+def _(x, sizes, axis):
+    axis = shapes.normalize_axis("split", axis, x.ndim)
+    parts = shapes.as_shape("split", sizes)
+    if sum(parts) != x.shape[axis]:
+        raise ShapeError(f"split: sizes {parts} do not add up to axis {axis} of shape {x.shape}.")
+    return {"sizes": parts, "axis": axis}
+
+
+@split.vjp("x")
+def _(g, axis):
+    return concat(g if isinstance(g, tuple) else (g,), axis=axis)
 
 
 split.samples(lambda: (sample((2, 5), sizes=(2, 0, 3), axis=1), sample((3,), sizes=(3,))))
