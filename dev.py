@@ -3,12 +3,13 @@
 
     python3 dev.py [OPTIONS]          the main job: helixml train OPTIONS
     python3 dev.py test [--all] [--device D] [PYTEST OPTIONS]
-    python3 dev.py bench [OPTIONS]    every question in bench/
+    python3 dev.py bench [NAME ...] [--quick] [--json FILE]    the questions in bench/
     python3 dev.py lint               format, style, types, layers, spelling
     python3 dev.py train --help       the options of the main job
 
 Every command first makes .venv and builds and installs the package in it, if the sources that are
 compiled have changed since the last time. HELIXML_BUILD=never does without compiled code.
+bench makes .venv-peers too: what helixml is compared with never comes into its own environment.
 Exit code 69: something is missing; the line that installs it is printed.
 """
 
@@ -30,6 +31,11 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "helixml-stamp.json"
+PEERS = ROOT / ".venv-peers"
+# Figures are comparable only if everyone compares with the same release. Where PyPI's wheel is
+# one for GPUs, PyTorch's own index has the smaller one for CPUs.
+TORCH = "2.13.0"
+PEER_PACKAGES = (f"torch=={TORCH}", "numpy")
 MISSING = 69
 LEAST_PYTHON = (3, 11)
 
@@ -94,22 +100,22 @@ def packed_pip() -> str | None:
     return max(glob.glob("/usr/share/python-wheels/pip-*.whl"), default=None)
 
 
-def make_environment() -> None:
-    """Make .venv with pip in it; without ensurepip, pip comes out of its own wheel."""
-    say(f"making {VENV}")
-    # An environment of another Python or place is made anew; one without a stamp is completed.
-    venv = (sys.executable, "-m", "venv", *(["--clear"] if STAMP.exists() else []), VENV)
+def make_environment(folder: Path, *, anew: bool) -> None:
+    """Make an environment with pip in it; without ensurepip, pip comes out of its own wheel."""
+    say(f"making {folder}")
+    venv = (sys.executable, "-m", "venv", *(["--clear"] if anew else []), folder)
     if module_exists("ensurepip"):
         require(*venv)
         return
     require(*venv, "--without-pip")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
         wheel = packed_pip()
         if wheel is None:
-            require(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "pip")
-            wheel = glob.glob(folder + "/pip-*.whl")[0]
+            require(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", place, "pip")
+            wheel = glob.glob(place + "/pip-*.whl")[0]
         # A wheel is a zip archive, and pip runs from within it.
-        require(PYTHON, wheel + "/pip", "install", "-q", "--no-index", wheel)
+        python = folder / "bin" / "python"
+        require(python, wheel + "/pip", "install", "-q", "--no-index", wheel)
 
 
 def fingerprint() -> str:
@@ -150,7 +156,8 @@ def prepare(*extras: str) -> None:
         print(*sudo, "apt-get install -y", *packages, file=sys.stderr)
         sys.exit(MISSING)
     if not known_home:
-        make_environment()
+        # An environment of another Python or place is made anew; one without a stamp is completed.
+        make_environment(VENV, anew=STAMP.exists())
         STAMP.write_text(json.dumps(home))
     import tomllib  # not at the top: an older Python must come as far as the message above
 
@@ -195,10 +202,24 @@ def test(arguments: list[str]) -> int:
     return next((code for code in codes if code), 0)
 
 
+def prepare_peers() -> None:
+    """Make the environment of what helixml is compared with; without it the rest still runs."""
+    if any(PEERS.glob(f"lib/python*/site-packages/torch-{TORCH}*.dist-info")):
+        return
+    make_environment(PEERS, anew=True)
+    say(f"installing {' '.join(PEER_PACKAGES)}")
+    pip = (PEERS / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q")
+    if run(*pip, "--retries", "1", *PEER_PACKAGES):
+        shutil.rmtree(PEERS)
+        say("PyTorch is missing, so only what needs no peer is measured; once there is a network,")
+        say("the next bench tries again: pip install " + " ".join(PEER_PACKAGES))
+
+
 def bench(arguments: list[str]) -> int:
-    """Run every benchmark."""
+    """Run the benchmarks."""
     prepare("plot")
-    return run(PYTHON, "bench", *arguments)
+    prepare_peers()
+    return run(PYTHON, "-m", "bench", *arguments)
 
 
 def lint(arguments: list[str]) -> int:

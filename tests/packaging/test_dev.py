@@ -23,6 +23,7 @@ def dev(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "bin" / "python")
+    monkeypatch.setattr(module, "PEERS", tmp_path / ".venv-peers")
     monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "stamp.json")
     package = tmp_path / "src" / "helixml"
     package.mkdir(parents=True)
@@ -177,10 +178,37 @@ def test_a_failure_in_any_configuration_fails_the_test_command(dev, monkeypatch)
     assert dev.main(["test", "--all"]) == 1
 
 
+def test_bench_makes_the_environment_of_the_peers_once(dev, commands, monkeypatch):
+    monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+    assert dev.main(["bench", "--quick"]) == 0
+    venv, install, bench = (command for command, _ in commands)
+    assert venv.endswith(f"-m venv --clear {dev.PEERS}")
+    assert install.endswith(f"torch=={dev.TORCH} numpy")
+    assert install.startswith(f"{dev.PEERS}/bin/python")
+    assert bench == f"{dev.PYTHON} -m bench --quick"
+    (dev.PEERS / f"lib/python3.12/site-packages/torch-{dev.TORCH}+cpu.dist-info").mkdir(
+        parents=True
+    )
+    commands.clear()
+    assert dev.main(["bench"]) == 0
+    assert [command for command, _ in commands] == [f"{dev.PYTHON} -m bench"]
+
+
+def test_bench_runs_without_the_peers_and_says_what_is_missing(dev, commands, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+    works = dev.run
+    monkeypatch.setattr(dev, "run", lambda *c, **e: works(*c, **e) or "torch==2.13.0" in c)
+    dev.PEERS.mkdir()
+    assert dev.main(["bench"]) == 0
+    assert commands[-1][0] == f"{dev.PYTHON} -m bench"
+    assert "pip install torch==2.13.0 numpy" in capsys.readouterr().err
+    assert not dev.PEERS.exists()
+
+
 @pytest.mark.slow
 def test_without_ensurepip_pip_comes_out_of_its_own_wheel(dev, monkeypatch):
     monkeypatch.setattr(dev, "module_exists", lambda name: name == "pip")
-    dev.make_environment()
+    dev.make_environment(dev.VENV, anew=False)
     version = subprocess.check_output([dev.PYTHON, "-m", "pip", "--version"], text=True)
     assert str(dev.VENV) in version
 
