@@ -7,7 +7,8 @@ through which tensors reach their operators.
 from helixml import dtypes
 from helixml._core import interop
 from helixml._core.tensor import OPS
-from helixml.ops.compose import clip, log_softmax, one_hot, relu, silu, softplus
+from helixml.ops.activation import gelu, gelu_gate, relu, silu, silu_gate, softplus
+from helixml.ops.compose import clip, one_hot
 from helixml.ops.creation import (
     arange,
     asarray,
@@ -67,9 +68,17 @@ from helixml.ops.elementwise import (
     tanh,
     where,
 )
-from helixml.ops.fused import causal_conv1d, cross_entropy, rms_norm, selective_scan, softmax
+from helixml.ops.fused import (
+    causal_conv1d,
+    cross_entropy,
+    layer_norm,
+    log_softmax,
+    rms_norm,
+    selective_scan,
+    softmax,
+)
 from helixml.ops.indexing import At, argsort, getitem, setitem, take, take_along_axis
-from helixml.ops.linalg import matmul
+from helixml.ops.linalg import linear, matmul
 from helixml.ops.movement import (
     astype,
     broadcast_to,
@@ -105,6 +114,7 @@ from helixml.ops.reduction import (
     var,
 )
 from helixml.ops.scan import linear_scan
+from helixml.ops.special import erf
 from helixml.ops.update import adamw_, adamw_many_, sgd_, sgd_many_
 from helixml.random import dropout
 
@@ -191,6 +201,7 @@ __all__ = [
     "dropout",
     "empty",
     "equal",
+    "erf",
     "exp",
     "expand_dims",
     "expm1",
@@ -200,13 +211,17 @@ __all__ = [
     "floor_divide",
     "full",
     "full_like",
+    "gelu",
+    "gelu_gate",
     "greater",
     "greater_equal",
     "isfinite",
     "isinf",
     "isnan",
+    "layer_norm",
     "less",
     "less_equal",
+    "linear",
     "linear_scan",
     "linspace",
     "log",
@@ -245,6 +260,7 @@ __all__ = [
     "sigmoid",
     "sign",
     "silu",
+    "silu_gate",
     "sin",
     "softmax",
     "softplus",

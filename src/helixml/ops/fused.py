@@ -1,7 +1,7 @@
 """Fused ops: each body is the definition; a backend may have kernels that compute it faster.
 
 A kernel can be deleted and nothing but speed changes. Second derivatives, and devices without the
-kernel, use the definition.
+kernel, use the definition. Others stand with their kind: `activation`, `linalg`, `update`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from helixml import dtypes
+from helixml import dtypes, shapes
 from helixml._core.op import fused
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.samples import Failure, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops import reduction
-from helixml.ops.compose import log_softmax, silu, softplus
+from helixml.ops.activation import silu, softplus
 from helixml.ops.elementwise import divide, equal, exp, sqrt, square, where
 from helixml.ops.indexing import take_along_axis
 from helixml.ops.movement import as_float, broadcast_to, concat, expand_dims, reshape
@@ -93,6 +93,97 @@ def _():
     yield Failure(lambda: rms_norm(x, _zeros(3), residual=_zeros(3, 3)), ShapeError, r"residual is")
 
 
+def _layer_oracle(x, weight, bias=None, eps=1e-5, residual=None):
+    s = x if residual is None else x + residual
+    centred = s - np.mean(s, axis=-1, keepdims=True)
+    y = centred / np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + eps) * weight
+    y = y if bias is None else y + bias
+    return y if residual is None else (y, s)
+
+
+@fused(oracle=_layer_oracle)
+def layer_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    residual: Tensor | None = None,
+):
+    """Normalise mean and variance over the last axis, (x - mean) / sqrt(var + eps) weight + bias.
+
+    Parameters
+    ----------
+    x : Tensor, (..., d), float.
+    weight : Tensor, (d,). bias : Tensor, (d,) or None.
+    eps : float, added to the variance, the mean square deviation.
+    residual : Tensor, (..., d) or None; if given, x + residual is normalised, and returned too.
+
+    Returns
+    -------
+    Tensor, (..., d); with ``residual`` a pair: the normalised sum and the sum.
+
+    Raises
+    ------
+    ShapeError : the last axes differ. DTypeError : an operand is no float.
+
+    References
+    ----------
+    Ba, Kiros & Hinton 2016, "Layer normalization", eq. 3, with eps inside the root.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.layer_norm(hx.tensor([[1.0, 3.0], [5.0, 1.0]]), hx.ones((2,)), eps=0.0)
+    tensor([[-1.,  1.],
+            [ 1., -1.]])
+    """
+    total = x if residual is None else x + residual
+    centred = total - reduction.mean(total, axis=-1, keepdims=True)
+    scale = 1 / sqrt(reduction.mean(square(centred), axis=-1, keepdims=True) + eps)
+    y = centred * scale * weight
+    if bias is not None:
+        y = y + bias
+    return y if residual is None else (y, total)
+
+
+layer_norm.options["kinds"] = "f"
+
+
+@layer_norm.check
+def _(x, weight, bias, residual, eps):
+    _need_floats("layer_norm", x=x, weight=weight, bias=bias, residual=residual)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ShapeError(f"layer_norm: x is {x.shape}; its last axis must not be empty.")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.shape != x.shape[-1:]:
+            raise ShapeError(
+                f"layer_norm: x is {x.shape}, {name} is {tensor.shape}; it must be {x.shape[-1:]}."
+            )
+    if residual is not None and residual.shape != x.shape:
+        raise ShapeError(f"layer_norm: x is {x.shape}, the residual is {residual.shape}.")
+
+
+@layer_norm.samples
+def _():
+    yield sample((3, 8), floats(8, low=0.5), (8,))
+    yield sample((2, 3, 5), floats(5, low=0.5), eps=1e-3)
+    yield sample((2, 8), floats(8, low=0.5), (8,), residual=floats(2, 8))
+    yield sample((2, 8), floats(8, low=0.5), residual=floats(2, 8))
+    yield sample((0, 4), floats(4, low=0.5), (4,))
+
+
+@layer_norm.errors
+def _():
+    x, w = _zeros(2, 3), _zeros(3)
+    yield Failure(
+        lambda: layer_norm(x, _zeros(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)"
+    )
+    yield Failure(lambda: layer_norm(x, w, _zeros(2, 3)), ShapeError, r"bias is \(2, 3\); it must")
+    yield Failure(lambda: layer_norm(x, w, residual=_zeros(3, 3)), ShapeError, r"residual is")
+    yield Failure(lambda: layer_norm(_zeros(2, 0), _zeros(0)), ShapeError, r"must not be empty")
+    yield Failure(lambda: layer_norm(x, np.ones(3, int)), DTypeError, r"weight must be a float")
+
+
 def _need_floats(op, **tensors):
     for name, tensor in tensors.items():
         if tensor is not None and not dtypes.is_floating(tensor.dtype):
@@ -134,6 +225,34 @@ def softmax(x: Tensor, axis: int = -1):
 def _():
     yield sample((3, 4))
     yield sample((2, 3, 4), axis=1)
+
+
+def _log_softmax_oracle(x, axis=-1):
+    return x - np.logaddexp.reduce(x, axis=axis, keepdims=True)
+
+
+@fused(oracle=_log_softmax_oracle)
+def log_softmax(x: Tensor, axis: int = -1):
+    """Return x - logsumexp(x) along an axis: the logarithm of `softmax`.
+
+    Parameters
+    ----------
+    x : Tensor with at least one axis.
+    axis : int.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    axis = shapes.normalize_axis("log_softmax", axis, x.ndim)
+    return x - reduction.logsumexp(x, axis=axis, keepdims=True)
+
+
+@log_softmax.samples
+def _():
+    yield sample((3, 4))
+    yield sample((3, 4), axis=0)
+    yield sample(values(1000.0, 0.0, -1000.0))
 
 
 # Losses

@@ -1,15 +1,17 @@
-"""Matrix products. The gradients of a product are products."""
+"""Matrix products, and the linear map of a layer. The gradients of a product are products."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from helixml import shapes
-from helixml._core.op import primitive
+from helixml._core.op import fused, primitive
 from helixml._core.samples import Failure, sample
-from helixml.errors import ShapeError
+from helixml._core.tensor import Tensor
+from helixml.errors import ShapeError, ValueRangeError
+from helixml.ops.activation import gelu, relu, silu
 from helixml.ops.movement import expand_dims, matrix_transpose, reshape, sum_to
 
 Array = Any
@@ -116,6 +118,103 @@ def _():
     )
     yield Failure(lambda: matmul(x, 2.0), ShapeError, r"a scalar operand")
     yield Failure(lambda: matmul(_zeros(2, 3, 4), _zeros(3, 4, 2)), ShapeError, r"do not broadcast")
+
+
+# The map of a layer
+
+_ACTIVATIONS = {"gelu": gelu, "relu": relu, "silu": silu}
+
+
+def _linear_oracle(x, weight, bias=None, activation=None):
+    y = np.matmul(x, np.swapaxes(weight, 0, 1))
+    if bias is not None:
+        y = y + bias
+    return y if activation is None else _ACTIVATIONS[activation].oracle(y)
+
+
+@fused(oracle=_linear_oracle)
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: Literal["gelu", "relu", "silu"] | None = None,
+):
+    """Map the last axis by a matrix, activation(x W^T + b).
+
+    Parameters
+    ----------
+    x : Tensor, (..., d), numbers.
+    weight : Tensor, (n, d): W, one row for each output.
+    bias : Tensor, (n,), b, or None.
+    activation : None, "gelu", "relu" or "silu".
+
+    Returns
+    -------
+    Tensor, (..., n).
+
+    Raises
+    ------
+    ShapeError : sizes do not match. ValueRangeError : unknown activation.
+
+    Notes
+    -----
+    Costs 2 d n FLOPs for each row of ``x``.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> weight = hx.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, -1.0]])
+    >>> hx.linear(hx.tensor([1.0, 1.0]), weight, hx.tensor([0.0, 1.0, 0.0]), activation="relu")
+    tensor([3., 8., 0.])
+    """
+    y = matmul(x, matrix_transpose(weight))
+    if bias is not None:
+        y = y + bias
+    return y if activation is None else _ACTIVATIONS[activation](y)
+
+
+@linear.check
+def _(x, weight, bias, activation):
+    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+        hint = ""
+        if x.ndim and weight.ndim == 2 and x.shape[-1] == weight.shape[0]:
+            hint = f" Hint: weight.mT is {weight.shape[::-1]}."
+        raise ShapeError(
+            f"linear: x is {x.shape}, weight is {weight.shape}; they must be (..., d) and (n, d)."
+            f"{hint}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"linear: bias is {bias.shape}, it must be {weight.shape[:1]}.")
+    if activation is not None and activation not in _ACTIVATIONS:
+        raise ValueRangeError(
+            f"linear: activation={activation!r}. Hint: None, {', '.join(map(repr, _ACTIVATIONS))}."
+        )
+
+
+@linear.samples
+def _():
+    for activation in (None, *_ACTIVATIONS):  # booleans: "uif" leaves out the logical product
+        yield sample((2, 3, 4), (5, 4), (5,), kinds="uif", activation=activation)
+    yield sample((3, 4), (2, 4), kinds="uif")
+    yield sample((3, 4), (5, 4), kinds="uif", activation="silu")
+    yield sample((4,), (5, 4), (5,), kinds="uif")
+    yield sample((0, 4), (5, 4), (5,), kinds="uif", activation="gelu")
+    yield sample((3, 0), (5, 0), (5,), kinds="uif")
+
+
+@linear.errors
+def _():
+    x, w = _zeros(2, 3), _zeros(4, 3)
+    yield Failure(
+        lambda: linear(x, _zeros(3, 4)),
+        ShapeError,
+        r"weight is \(3, 4\).*Hint: weight.mT is \(4, 3",
+    )
+    yield Failure(lambda: linear(_zeros(), w), ShapeError, r"x is \(\), weight is \(4, 3\)")
+    yield Failure(lambda: linear(x, w, _zeros(3)), ShapeError, r"bias is \(3,\), it must be \(4,\)")
+    yield Failure(
+        lambda: linear(x, w, activation="tanh"), ValueRangeError, r"'tanh'. Hint: None, '"
+    )
 
 
 def _zeros(*shape):
