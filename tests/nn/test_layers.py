@@ -49,7 +49,7 @@ def test_linear_gradients(rng):
 
 
 def test_linear_of_another_size_says_both_shapes():
-    with pytest.raises(ShapeError, match=r"\(4, 5\).*\(3, 2\)") as caught:
+    with pytest.raises(ShapeError, match=r"\(4, 5\).*\(2, 3\)") as caught:
         Linear(3, 2)(hx.zeros((4, 5)))
     assert caught.value.__notes__ == ["in Linear, called with ((4, 5) float32)"]
 

@@ -18,7 +18,7 @@ def _at_least_one(layer: str, **sizes: int) -> None:
 
 
 class Linear(Module):
-    """y = x W^T + b.
+    """y = x W^T + b; see `helixml.linear`.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class Linear(Module):
 
     def forward(self, x: hx.Tensor) -> hx.Tensor:
         """Map the last axis of x, (..., in_features) to (..., out_features)."""
-        y: hx.Tensor = x @ self.weight.mT
-        return y if self.bias is None else y + self.bias
+        y: hx.Tensor = hx.linear(x, self.weight, self.bias)
+        return y
 
     def extra(self) -> str:
         """Return the sizes."""
