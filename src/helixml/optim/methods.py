@@ -1,4 +1,4 @@
-"""The optimizers: each is its settings and one in-place op."""
+"""The optimizers: each is its settings and one in-place op for all its parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _not_negative(optimizer: Optimizer, group: Mapping[str, Any], *settings: str
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay; the update is `helixml.ops.adamw_`.
+    """Adam with decoupled weight decay; the update is `helixml.ops.adamw_many_`.
 
     Parameters
     ----------
@@ -64,15 +64,18 @@ class AdamW(Optimizer):
             raise ValueRangeError(f"AdamW: betas={betas} must be two numbers in [0, 1).")
 
     def update(
-        self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
+        self,
+        parameters: list[hx.Tensor],
+        states: list[dict[str, hx.Tensor]],
+        group: dict[str, Any],
     ) -> None:
-        """Update one parameter."""
+        """Update parameters of a group."""
         beta1, beta2 = group["betas"]
-        hx.ops.adamw_(
-            parameter,
-            parameter.grad,
-            state["m"],
-            state["v"],
+        hx.ops.adamw_many_(
+            parameters,
+            [p.grad for p in parameters],
+            [state["m"] for state in states],
+            [state["v"] for state in states],
             lr=group["lr"],
             beta1=beta1,
             beta2=beta2,
@@ -83,7 +86,7 @@ class AdamW(Optimizer):
 
 
 class SGD(Optimizer):
-    """Gradient descent with momentum; the update is `helixml.ops.sgd_`.
+    """Gradient descent with momentum; the update is `helixml.ops.sgd_many_`.
 
     Parameters
     ----------
@@ -116,13 +119,16 @@ class SGD(Optimizer):
             raise ValueRangeError("SGD: nesterov needs a momentum above 0, momentum=0.")
 
     def update(
-        self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
+        self,
+        parameters: list[hx.Tensor],
+        states: list[dict[str, hx.Tensor]],
+        group: dict[str, Any],
     ) -> None:
-        """Update one parameter."""
-        hx.ops.sgd_(
-            parameter,
-            parameter.grad,
-            state["velocity"] if group["momentum"] else None,
+        """Update parameters of a group."""
+        hx.ops.sgd_many_(
+            parameters,
+            [p.grad for p in parameters],
+            [state["velocity"] if group["momentum"] else None for state in states],
             lr=group["lr"],
             momentum=group["momentum"],
             nesterov=group["nesterov"],

@@ -80,17 +80,24 @@ class Optimizer:
         self.steps += 1
         with hx.no_grad():
             for group in self.groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self.update(parameter, self.state(parameter), group)
+                held = [p for p in group["params"] if p.grad is not None]
+                for device in dict.fromkeys(p.device for p in held):
+                    parameters = [p for p in held if p.device == device]
+                    self.update(parameters, [self.state(p) for p in parameters], group)
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueRangeError unless the settings of a group make sense."""
 
     def update(
-        self, parameter: hx.Tensor, state: dict[str, hx.Tensor], group: dict[str, Any]
+        self,
+        parameters: list[hx.Tensor],
+        states: list[dict[str, hx.Tensor]],
+        group: dict[str, Any],
     ) -> None:
-        """Update one parameter in place; every optimizer defines its own."""
+        """Update parameters of a group in place; every optimizer defines its own.
+
+        They are those of one device that have gradients.
+        """
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
