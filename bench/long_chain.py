@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import helixml as hx
+from bench.turns import Figure
 
 
-def run(*, quick: bool = False) -> dict[str, float]:
+def run(*, quick: bool = False) -> list[Figure]:
     """Build, differentiate and free a chain of 10^6 additions (10^5 if quick)."""
     count = 10**5 if quick else 10**6
     x = hx.tensor(1.0, requires_grad=True)
@@ -17,18 +18,17 @@ def run(*, quick: bool = False) -> dict[str, float]:
     y = x
     for _ in range(count):
         y = y + x
-    forward = time.perf_counter() - start
+    forward = (time.perf_counter() - start) / count * 1e6
     held = _rss() - before
     start = time.perf_counter()
     y.backward()
-    backward = time.perf_counter() - start
+    backward = (time.perf_counter() - start) / count * 1e6
     assert x.grad is not None and x.grad.item() == count + 1
-    return {
-        "ops": count,
-        "bytes an op": held / count,
-        "forward, microseconds an op": forward / count * 1e6,
-        "backward / forward": backward / forward,
-    }
+    what = f"chain of {count:,} additions, an op"
+    return [
+        Figure(f"{what}: memory", held / count, unit="bytes"),
+        Figure.of_rounds(f"{what}: backward", "its forward", [backward], [forward], unit="us"),
+    ]
 
 
 def _rss() -> int:

@@ -1,0 +1,1 @@
+"""The other side: what helixml is compared with. Nothing here imports helixml."""

@@ -1,0 +1,142 @@
+"""bench/: workers take turns and must agree; every question can be asked. Nothing is timed."""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+QUESTION = """
+import os
+from bench.turns import Case, normal
+
+def cases(*, quick=False):
+    return [Case("sum", "total", normal((4, 5)), {"scale": 2.0}), Case("none", "absent", normal())]
+"""
+SIDE = """
+import os
+
+def total(x, scale):
+    def run():
+        os.write(LOG, NAME)
+        return [SCALE * scale * x.sum(axis=1)]
+    return run, lambda: os.write(LOG, b".")
+
+NAME, SCALE = {name!r}, {scale}
+LOG = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+print("what a library prints is no answer")
+"""
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("bench.turns")
+
+
+@pytest.fixture
+def workers(turns, tmp_path, monkeypatch):
+    """Return what starts two workers of a trivial question, as (ours, peer)."""
+    (tmp_path / "easy.py").write_text(QUESTION)
+    log = str(tmp_path / "log")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def start(scale=1.0):
+        for name, factor in (("a", 1.0), ("b", scale)):
+            text = SIDE.format(name=name.encode(), scale=factor, log=log)
+            (tmp_path / f"side_{name}.py").write_text(text)
+        return [turns.Worker(sys.executable, "easy", f"side_{name}") for name in "ab"]
+
+    start.log = Path(log)
+    return start
+
+
+@pytest.fixture
+def case(turns):
+    return turns.Case("sum", "total", turns.normal((4, 5)), {"scale": 2.0})
+
+
+def test_workers_take_turns_and_the_rounds_ratios_are_kept(turns, workers, case):
+    ours, peer = workers()
+    with ours, peer:
+        figure = turns.compare(case, 0, (ours, peer), "b", quick=True)
+    assert len(figure.ratios) == turns.QUICK_ROUNDS
+    assert min(figure.ratios) <= figure.ratio <= max(figure.ratios)
+    # One call each to begin with, one measured to choose the repeats, then the rounds.
+    calls = workers.log.read_text()
+    assert calls.replace(".", "").startswith("ab")
+    assert calls.count(".") == calls.count("a") + calls.count("b")  # each call is reset
+    changes = sum(x != y for x, y in zip(calls[1::2], calls[3::2], strict=False))
+    assert changes == 2 * (2 + turns.QUICK_ROUNDS) - 1
+
+
+def test_sides_that_disagree_are_not_timed(turns, workers, case):
+    ours, peer = workers(scale=1.001)
+    with ours, peer, pytest.raises(turns.WorkerError, match=r"sum: results differ by 0\.001"):
+        turns.compare(case, 0, (ours, peer), "b", quick=True)
+    assert workers.log.read_text() == ".a.b"
+
+
+def test_a_result_that_is_nan_or_of_another_shape_does_not_agree(turns, tmp_path):
+    files = [tmp_path / "ours.npz", tmp_path / "peer.npz"]
+    for other in (np.array([1.0, np.nan]), np.ones(3), np.ones((2, 1))):
+        np.savez(files[0], np.ones(2))
+        np.savez(files[1], other)
+        assert not turns.greatest_error(*files) <= 1
+
+
+def test_what_fails_in_a_worker_is_raised_here_and_the_worker_goes_on(turns, workers, tmp_path):
+    ours, peer = workers()
+    with ours, peer:
+        with pytest.raises(turns.WorkerError, match=r"side_a: AttributeError: .*'absent'"):
+            ours.ask("begin", number=1, quick=True, file=str(tmp_path / "results"))
+        ours.ask("begin", number=0, quick=True, file=str(tmp_path / "results.npz"))
+
+
+def test_a_worker_that_ends_is_reported(turns, workers):
+    with turns.Worker(sys.executable, "easy", "side_a") as worker:
+        worker._process.kill()
+        with pytest.raises(turns.WorkerError, match="ended with exit code -9"):
+            worker.ask("measure", repeats=1)
+
+
+def test_figures_fit_the_table(turns):
+    table = importlib.import_module("bench.__main__")
+    figure = turns.Figure.of_rounds("a", "b", [2.0, 4.0, 2.0], [4.0, 4.0, 6.0])
+    assert table.cells(figure) == ["a", "b", "2 ms", "4 ms", "2", "1 - 3"]
+    assert table.cells(turns.Figure("a", 12_345.6)) == ["a", "", "12.3 s", "", "", ""]
+    assert table.cells(turns.Figure("a", 0.0123))[2] == "12.3 us"
+    assert table.cells(turns.Figure("a", 1234, unit="bytes"))[2] == "1,234 bytes"
+
+
+def names():
+    files = sorted((ROOT / "bench").glob("*.py"))
+    tools = {"__init__", "__main__", "bits_per_byte", "machine", "probes", "turns", "worker"}
+    return [file.stem for file in files if file.stem not in tools]
+
+
+def test_the_command_knows_every_question(turns):
+    assert sorted(importlib.import_module("bench.__main__").NAMES) == names()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_question_can_be_imported_and_lists_what_both_sides_can_do(turns, name):
+    question = importlib.import_module(f"bench.{name}")
+    if not hasattr(question, "cases"):
+        assert callable(question.run)
+        return
+    peer = ast.parse((ROOT / "bench" / "peers" / f"{name}.py").read_text())  # PyTorch is not here
+    peers = {node.name for node in peer.body if isinstance(node, ast.FunctionDef)}
+    ours = importlib.import_module(f"bench.ours.{name}")
+    for quick in (False, True):
+        cases = question.cases(quick=quick)
+        assert cases
+        assert len({case.what for case in cases}) == len(cases)
+        for case in cases:
+            assert case.name in peers
+            assert callable(getattr(ours, case.name))
+            assert 0 < case.tolerance < 0.05
