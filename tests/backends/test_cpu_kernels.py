@@ -482,43 +482,6 @@ def test_cross_entropy_never_reads_past_a_row(bad):
         K["cross_entropy"](np.zeros((2, 3)), np.array([0, bad]))
 
 
-# AdamW
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(3, 5), (40000,), (0, 2), ()])
-def test_adamw_takes_the_textbook_step(rng, shape, dtype):
-    lr, beta1, beta2, eps, decay = 1e-2, 0.9, 0.95, 1e-8, 0.1
-    param, m, v = (rng.standard_normal(shape) for _ in range(3))
-    v = np.abs(v)
-    arrays = [np.array(x, dtype) for x in (param, m, v)]
-    for step in (1, 2, 3):
-        grad = rng.standard_normal(shape)
-        K["adamw_"](
-            arrays[0], np.asarray(grad, dtype), *arrays[1:], lr=lr, beta1=beta1, beta2=beta2,
-            eps=eps, weight_decay=decay, step=step,
-        )  # fmt: skip
-        m = beta1 * m + (1 - beta1) * grad
-        v = beta2 * v + (1 - beta2) * grad**2
-        mean, square = m / (1 - beta1**step), v / (1 - beta2**step)
-        param = param - lr * decay * param - lr * mean / (np.sqrt(square) + eps)
-    for found, wanted in zip(arrays, (param, m, v), strict=True):
-        assert error(found, np.asarray(wanted)) < TOLERANCE[dtype]
-
-
-def test_adamw_writes_through_views(rng):
-    options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8, "weight_decay": 0.1, "step": 1}
-    plain = [rng.random((4, 6)) for _ in range(4)]
-    memory = [np.zeros((12, 4)) for _ in plain]
-    views = [x[::2].T for x in memory]
-    for view, x in zip(views, plain, strict=True):
-        view[...] = x
-    K["adamw_"](*plain, **options)
-    K["adamw_"](*views, **options)
-    assert all(np.array_equal(x, view) for x, view in zip(plain, views, strict=True))
-    assert not any(x[1::2].any() for x in memory)
-
-
 # Threads
 
 

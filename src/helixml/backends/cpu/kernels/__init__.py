@@ -24,12 +24,12 @@ try:
 except ImportError:
     _kernels = None
 else:
-    from helixml.backends.cpu.kernels.adamw import adamw_
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
     from helixml.backends.cpu.kernels.rms_norm import rms_norm, rms_norm_vjp
     from helixml.backends.cpu.kernels.selective_scan import selective_scan, selective_scan_vjp
 
+    from helixml.backends.cpu.kernels.update import adamw_, adamw_many_, sgd_, sgd_many_
     threads.apply()
     _FLOATS = ("float32", "float64")
     KERNELS += [
@@ -45,6 +45,9 @@ else:
     ]
 
 
+        ("adamw_many_", adamw_many_, _FLOATS),
+        ("sgd_", sgd_, _FLOATS),
+        ("sgd_many_", sgd_many_, _FLOATS),
 def available() -> str | None:
     """Return the instruction set in use (avx512, avx2, generic), None without kernels."""
     return None if _kernels is None else str(_kernels.instruction_set())

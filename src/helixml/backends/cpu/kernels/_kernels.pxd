@@ -34,7 +34,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_BAD_TARGET
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
-    int HELIX_ADAMW_RUN
+    int HELIX_UPDATE_RUN
     int HELIX_GEMM_ROWS
     int HELIX_GEMM_COLUMNS
     int HELIX_GEMM_STEPS
@@ -93,13 +93,20 @@ cdef extern from "kernels.h" nogil:
         const void *g
         helix_rows dlogits
 
-    ctypedef struct helix_adamw:
-        Py_ssize_t size
+    ctypedef struct helix_leaf:
+        Py_ssize_t end
         void *param
+        const void *grad
         void *m
         void *v
-        const void *grad
-        double lr, beta1, beta2, eps, weight_decay, correction1, correction2
+
+    ctypedef struct helix_update:
+        Py_ssize_t count
+        const helix_leaf *leaves
+        double lr, weight_decay
+        double beta1, beta2, eps, correction1, correction2
+        double momentum
+        int nesterov
 
     ctypedef struct helix_gemm:
         Py_ssize_t rows, columns, steps
@@ -126,7 +133,7 @@ cdef extern from "kernels.h" nogil:
         helix_work conv_forward, conv_backward
         helix_work norm_forward, norm_backward
         helix_work loss_forward, loss_backward
-        helix_work adamw
+        helix_work adamw, sgd
         helix_work gemm_pack, gemm, gemm_stack, gemv
 
     const char *const *helix_instruction_sets()

@@ -7,12 +7,13 @@ arrays meanwhile.
 """
 
 cimport numpy as cnp
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 cnp.import_array()
 
 SCAN_STEPS = HELIX_SCAN_STEPS
 CONV_STEPS = HELIX_CONV_STEPS
-ADAMW_RUN = HELIX_ADAMW_RUN
+UPDATE_RUN = HELIX_UPDATE_RUN
 GEMM_ROWS = HELIX_GEMM_ROWS
 GEMM_COLUMNS = HELIX_GEMM_COLUMNS
 GEMM_STEPS = HELIX_GEMM_STEPS
@@ -142,6 +143,19 @@ cdef helix_rows _rows(object array) except *:
     if array.ndim > 3:
         rows.group_stride = strides[1]
     return rows
+
+
+def dense(arrays):
+    """Return the arrays as a list, with a copy of each that is not aligned and in C order."""
+    cdef cnp.ndarray array
+    found = []
+    for array in arrays:
+        if not cnp.PyArray_IS_C_CONTIGUOUS(array) or not cnp.PyArray_ISALIGNED(array):
+            copy = empty((<object>array).shape, array.dtype)
+            cnp.PyArray_CopyInto(copy, array)
+            array = copy
+        found.append(array)
+    return found
 
 
 cdef const helix_table *_table(object array) except NULL:
@@ -296,25 +310,56 @@ cdef class Loss:
         _run(self.table.loss_backward, &self.call, items, grain)
 
 
-cdef class AdamW:
-    """One step of AdamW."""
+cdef class Update:
+    """One step of an optimizer for many arrays, all of one dtype, aligned and in C order."""
 
-    cdef helix_adamw call
+    cdef helix_update call
+    cdef helix_leaf *leaves
     cdef const helix_table *table
     cdef object arrays
+    cdef readonly Py_ssize_t items, size
 
-    def __init__(self, param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step):
-        cdef helix_adamw *a = &self.call
-        self.arrays = [param, grad, m, v]
-        self.table = _table(param)
-        a.size = param.size
-        a.param, a.grad, a.m, a.v = _data(param), _data(grad), _data(m), _data(v)
-        a.lr, a.beta1, a.beta2, a.eps, a.weight_decay = lr, beta1, beta2, eps, weight_decay
-        a.correction1, a.correction2 = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
+    def __init__(self, params, grads, ms, vs):
+        cdef Py_ssize_t i, count = len(params)
+        cdef helix_leaf *leaf
+        cdef cnp.ndarray param
+        self.arrays = [params, grads, ms, vs]
+        self.table = _table(params[0])
+        self.leaves = <helix_leaf *>PyMem_Malloc(count * sizeof(helix_leaf))
+        if self.leaves == NULL:
+            raise MemoryError(f"no memory for a list of {count} arrays.")
+        for i in range(count):
+            leaf = &self.leaves[i]
+            param = params[i]
+            self.size += cnp.PyArray_SIZE(param)
+            leaf.end = self.size
+            leaf.param, leaf.grad = _data(param), _data(grads[i])
+            leaf.m = NULL if ms is None else _data(ms[i])
+            leaf.v = NULL if vs is None else _data(vs[i])
+        self.items = (self.size + HELIX_UPDATE_RUN - 1) // HELIX_UPDATE_RUN
+        self.call.count, self.call.leaves = count, self.leaves
 
-    def run(self, Py_ssize_t items, Py_ssize_t grain):
+    def __dealloc__(self):
+        PyMem_Free(self.leaves)
+
+    def set_adamw(self, lr, beta1, beta2, eps, weight_decay, step):
+        """Add the settings of `adamw`."""
+        cdef helix_update *u = &self.call
+        u.lr, u.beta1, u.beta2, u.eps, u.weight_decay = lr, beta1, beta2, eps, weight_decay
+        u.correction1, u.correction2 = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
+
+    def set_sgd(self, lr, momentum, nesterov, weight_decay):
+        """Add the settings of `sgd`."""
+        cdef helix_update *u = &self.call
+        u.lr, u.momentum, u.nesterov, u.weight_decay = lr, momentum, nesterov, weight_decay
+
+    def adamw(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.adamw, &self.call, items, grain)
+
+    def sgd(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.sgd, &self.call, items, grain)
 
 
 cdef class Gemm:

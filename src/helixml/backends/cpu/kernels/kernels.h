@@ -89,16 +89,26 @@ typedef struct {
     helix_rows dlogits;
 } helix_loss;
 
-/* One step of AdamW on contiguous arrays; items are runs of HELIX_ADAMW_RUN elements. */
-enum { HELIX_ADAMW_RUN = 1 << 14 };
+/* One step of an optimizer on many contiguous arrays; items are runs of HELIX_UPDATE_RUN elements
+   of all arrays laid end to end. */
+enum { HELIX_UPDATE_RUN = 1 << 14 };
 
 typedef struct {
-    ptrdiff_t size;
-    void *param, *m, *v;
+    ptrdiff_t end;              /* elements of this array and of all before it */
+    void *param;
     const void *grad;
-    double lr, beta1, beta2, eps, weight_decay;
+    void *m, *v;                /* AdamW's moments; SGD's velocity, or NULL, and nothing */
+} helix_leaf;
+
+typedef struct {
+    ptrdiff_t count;
+    const helix_leaf *leaves;
+    double lr, weight_decay;
+    double beta1, beta2, eps;   /* AdamW */
     double correction1, correction2; /* 1 / (1 - beta**step) */
-} helix_adamw;
+    double momentum;            /* SGD */
+    int nesterov;
+} helix_update;
 
 /* Matrix product c = a b. First b is packed; items are runs of HELIX_GEMM_STEPS steps. Then c
    is computed; items are blocks, in row_items rows and column_items columns, made of whole units
@@ -148,6 +158,7 @@ typedef struct {
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
     KERNEL(adamw, variant)                                                                  \
+    KERNEL(sgd, variant)                                                                    \
     KERNEL(gemm_pack, variant)                                                              \
     KERNEL(gemm, variant)                                                                   \
     KERNEL(gemm_stack, variant)                                                             \
