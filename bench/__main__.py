@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         if disturbance[name] > TOLERABLE:
             print(
                 f"{name}: meanwhile other processes kept {disturbance[name]:.2g} cores busy; "
-                "its figures are worth little.",
+                "its times are worth little.",
                 file=sys.stderr,
             )
     print()
