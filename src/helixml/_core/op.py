@@ -676,12 +676,12 @@ class Fused(Op):
 
     def written(self, tensors):
         """Return those of ``tensors`` that the op overwrites."""
-        count = len(tensors)
-        return [
-            tensor
-            for i, tensor in enumerate(tensors)
-            if tensor is not None and self.input_name(i, count) in self.writes
-        ]
+        groups = self.grouped(tensors) if self.variadic else [[tensor] for tensor in tensors]
+        found = []
+        for name, group in zip(self.inputs, groups, strict=True):
+            if name in self.writes:
+                found += [tensor for tensor in group if tensor is not None]
+        return found
 
     def define(self, tensors, attributes):
         """Run the definition."""

@@ -233,14 +233,12 @@ def _():
 
 def _check_many(op, written, **groups):
     """Raise ShapeError unless shapes agree at each position, ValueRangeError if a write repeats."""
-    names = list(groups)
-    params = groups[names[0]]
-    for name in names[1:]:
-        for i, (param, tensor) in enumerate(zip(params, groups[name], strict=True)):
-            if tensor is not None and tensor.shape != param.shape:
-                raise ShapeError(
-                    f"{op}: params[{i}] is {param.shape}, {name}[{i}] is {tensor.shape}."
-                )
+    shapes = [param.shape for param in groups["params"]]
+    for name, group in groups.items():
+        found = [s if t is None else t.shape for t, s in zip(group, shapes, strict=True)]
+        if found != shapes:
+            i = [a == b for a, b in zip(found, shapes, strict=True)].index(False)
+            raise ShapeError(f"{op}: params[{i}] is {shapes[i]}, {name}[{i}] is {found[i]}.")
     targets = [id(tensor) for name in written for tensor in groups[name] if tensor is not None]
     if len(set(targets)) != len(targets):
         raise ValueRangeError(f"{op}: a tensor is written twice. Hint: list each parameter once.")
