@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from helixml import config
@@ -30,6 +31,9 @@ from helixml.errors import BackendError
 __all__ = ["Kernel", "KernelTable"]
 
 Array = Any  # a raw array of whatever kind the backend uses
+
+
+_name = cache(str)  # of a dtype: NumPy takes long to tell
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,12 @@ class KernelTable:
         for position, array in enumerate(inputs):
             if array is None or position in integers:
                 continue
-            found = str(array.dtype)
-            if dtype is not None and found != dtype:
+            found = array.dtype
+            if dtype is None:
+                dtype = found
+            elif found is not dtype and found != dtype:
                 return None
-            dtype = found
-        if dtype not in kernel.dtypes:
+        if dtype is None or _name(dtype) not in kernel.dtypes:
             return None
         if kernel.when is not None and not kernel.when(inputs, attributes):
             return None

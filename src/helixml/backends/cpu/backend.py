@@ -270,7 +270,7 @@ def _compiled() -> list[Kernel]:
         from helixml.backends.cpu.kernels import KERNELS
     except ImportError:
         return []
-    return [Kernel(name, function, served) for name, function, served in KERNELS]
+    return [Kernel(*kernel) for kernel in KERNELS]
 
 
 def _compiled_product() -> Callable[[Array, Array], Array]:

@@ -1,6 +1,6 @@
 """Compiled CPU kernels: C with explicit vectors, one build per instruction set.
 
-`KERNELS` lists what there is, as (name, function, dtypes); the functions take and return raw
+`KERNELS` lists what there is, as the fields of `dispatch.Kernel`; the functions take and return raw
 NumPy arrays. Where the extension was not built, or HELIXML_PURE is set, the list is empty and
 the package works without it. `scan.c` is the place to start reading; `simd.h` has the vectors
 it is written in, `table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for
@@ -10,12 +10,12 @@ Python, and a Python file for each op brings the caller's arrays into the kernel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from helixml import config
 from helixml.backends.cpu import threads
 
-KERNELS: list[tuple[str, Callable[..., object], tuple[str, ...]]] = []
+KERNELS: list[tuple[Any, ...]] = []
 
 try:
     if config.get().pure:
@@ -26,10 +26,11 @@ except ImportError:
 else:
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
+    from helixml.backends.cpu.kernels.linear import linear, linear_vjp, takes
     from helixml.backends.cpu.kernels.rms_norm import rms_norm, rms_norm_vjp
     from helixml.backends.cpu.kernels.selective_scan import selective_scan, selective_scan_vjp
-
     from helixml.backends.cpu.kernels.update import adamw_, adamw_many_, sgd_, sgd_many_
+
     threads.apply()
     _FLOATS = ("float32", "float64")
     KERNELS += [
@@ -41,13 +42,15 @@ else:
         ("rms_norm_vjp", rms_norm_vjp, _FLOATS),
         ("cross_entropy", cross_entropy, _FLOATS),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
+        ("linear", linear, _FLOATS, takes),
+        ("linear_vjp", linear_vjp, _FLOATS, takes),
         ("adamw_", adamw_, _FLOATS),
-    ]
-
-
         ("adamw_many_", adamw_many_, _FLOATS),
         ("sgd_", sgd_, _FLOATS),
         ("sgd_many_", sgd_many_, _FLOATS),
+    ]
+
+
 def available() -> str | None:
     """Return the instruction set in use (avx512, avx2, generic), None without kernels."""
     return None if _kernels is None else str(_kernels.instruction_set())

@@ -61,6 +61,12 @@ def matmul(x: Array, y: Array) -> Array:
     return c.reshape(x.shape[:-1] + y.shape[1:])
 
 
+def is_large(x: Array, y: Array) -> bool:
+    """Say whether x @ y, for a matrix y and like dtypes, is not left to NumPy."""
+    rows = x.size // max(len(y), 1)
+    return min(rows, y.shape[1]) > 1 and rows * y.size >= SMALL and _is_suited(x) and _is_suited(y)
+
+
 def _is_suited(x: Array) -> bool:
     return (
         x.dtype.char in "fd"
