@@ -221,7 +221,7 @@ class Primitive(Op):
         self.promotes = None if promotes is None else tuple([n in promotes for n in self.inputs])
         self.prepare_attributes = None
         self.rules = {}  # input name -> (rule, names it reads, names it answers for)
-        self.plans = {}  # bit mask of the inputs that need gradients -> Plan
+        self.plans = {}  # bit mask of the inputs that need gradients (variadic: 1) -> Plan
 
     # Definition
 
@@ -327,7 +327,7 @@ class Primitive(Op):
                 uniform = False
                 break
             if value._tracked or value._node is not None:
-                mask |= 1 << i
+                mask |= 1 if self.variadic else 1 << i
             arrays.append(array)
         if not uniform or first is None:
             inputs = self.to_tensors(inputs)
@@ -400,7 +400,7 @@ class Primitive(Op):
         return like is not None or len(inputs) > 1
 
     def promote(self, inputs):
-        """Return (first tensor, arrays in their common dtype, mask of those with gradients)."""
+        """Return (first tensor, arrays in their common dtype, mask of what needs gradients)."""
         first = None
         mask = 0
         operands = []
@@ -414,7 +414,7 @@ class Primitive(Op):
                 elif value._backend is not first._backend:
                     raise device_mismatch(self.name, first, value)
                 if value._tracked or value._node is not None:
-                    mask |= 1 << i
+                    mask |= 1 if self.variadic else 1 << i
                 if takes_part:
                     operands.append(value.dtype)
             elif value is not None and takes_part:
@@ -455,8 +455,8 @@ class Primitive(Op):
         if plan is None:
             plan = self.plans[mask] = Plan(self, mask, len(inputs))
         saved = _NOTHING if plan.empty else plan.save(inputs, (output,))
-        parents = parents_of(inputs, mask)
-        slots = slots_of(inputs, mask)
+        parents = parents_of(inputs)
+        slots = slots_of(inputs)
         node = tape.new_node(
             self, parents, slots, saved, attributes, 1, output._array.shape, dtype, output._backend
         )
@@ -469,7 +469,7 @@ class Primitive(Op):
         plan = self.plans.get(mask)
         if plan is None:
             plan = self.plans[mask] = Plan(self, mask, len(inputs))
-        attach(self, inputs, attributes, mask, plan.save(inputs, outputs), outputs)
+        attach(self, inputs, attributes, plan.save(inputs, outputs), outputs)
 
     def pull(self, node, cotangents, needs):
         """Return the gradient of each input (None where not needed), fitted to the input.
@@ -479,7 +479,7 @@ class Primitive(Op):
         mask = 0
         for i in range(len(needs)):
             if node.parents[i] is not None:
-                mask |= 1 << i
+                mask |= 1 if self.variadic else 1 << i
         plan = self.plans[mask]
         g = materialized(node, cotangents)
         values = plan.read(node, g, needs)
@@ -631,7 +631,7 @@ class Fused(Op):
                 break
         tensors = []
         arrays = []
-        mask = 0
+        differentiates = False
         for i in range(len(inputs)):
             value = inputs[i]
             if value is not None and not isinstance(value, Tensor):
@@ -647,7 +647,7 @@ class Fused(Op):
                 elif value._backend is not first._backend:
                     raise device_mismatch(self.name, first, value)
                 if value._tracked or value._node is not None:
-                    mask |= 1 << i
+                    differentiates = True
                 arrays.append(value._array)
             tensors.append(value)
         try:
@@ -668,7 +668,7 @@ class Fused(Op):
                 arrays = [None if tensor is None else tensor._array for tensor in tensors]
                 kernel(*self.grouped(arrays), **attributes)
                 return None
-            return self.run_kernel(kernel, tensors, arrays, attributes, mask)
+            return self.run_kernel(kernel, tensors, arrays, attributes, differentiates)
         except HelixError:
             raise
         except Exception as error:
@@ -690,15 +690,15 @@ class Fused(Op):
         pairs = zip(self.inputs, self.grouped(tensors), strict=True)
         return self.function(**dict(pairs), **attributes)
 
-    def run_kernel(self, kernel, tensors, arrays, attributes, mask):
+    def run_kernel(self, kernel, tensors, arrays, attributes, differentiates):
         """Compute by ``kernel`` and record one node for the whole op."""
         backend = next(t for t in tensors if t is not None)._backend
         results, residuals = kernel(*arrays, **attributes)
         outputs = tuple([new_tensor(array, backend) for array in results])
-        if mask and is_recording():
+        if differentiates and is_recording():
             kept = tuple([keep_residual(array, results, outputs) for array in residuals])
             saved = (tuple([None if t is None else keep(t) for t in tensors]), kept)
-            attach(self, tuple(tensors), attributes, mask, saved, outputs)
+            attach(self, tuple(tensors), attributes, saved, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def pull(self, node, cotangents, needs):

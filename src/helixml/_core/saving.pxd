@@ -15,12 +15,12 @@ cdef class Plan:
     cpdef tuple save(self, inputs, tuple outputs)
 
 
-cpdef tuple parents_of(tuple inputs, long long mask)
+cpdef tuple parents_of(tuple inputs)
 
 
 @cython.locals(value=Tensor, i=Py_ssize_t, slots=list)
-cpdef list slots_of(tuple inputs, long long mask)
+cpdef list slots_of(tuple inputs)
 
 
-@cython.locals(node=Node)
-cpdef object source_of(Tensor value)
+@cython.locals(value=Tensor)
+cpdef object source_of(given)

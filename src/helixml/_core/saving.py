@@ -87,20 +87,18 @@ class Plan:
         return values
 
 
-def parents_of(inputs, mask):
+def parents_of(inputs):
     """Return where the gradient of each input goes: a node, a leaf, or nowhere (None)."""
     if len(inputs) == 2:  # most ops: no list to build
-        first = source_of(inputs[0]) if mask & 1 else None
-        second = source_of(inputs[1]) if mask & 2 else None
-        return (first, second)
-    return tuple([source_of(inputs[i]) if mask >> i & 1 else None for i in range(len(inputs))])
+        return (source_of(inputs[0]), source_of(inputs[1]))
+    return tuple([source_of(value) for value in inputs])
 
 
-def slots_of(inputs, mask):
+def slots_of(inputs):
     """Return which output of its parent each input is; None stands for all zeros."""
     slots = None
     for i in range(len(inputs)):
-        if mask >> i & 1:
+        if isinstance(inputs[i], Tensor):
             value = inputs[i]
             if value._slot != 0:
                 if slots is None:
@@ -109,16 +107,20 @@ def slots_of(inputs, mask):
     return slots
 
 
-def source_of(value):
-    """Return what the gradient of ``value`` goes to: its node, or the leaf itself."""
-    node = value._node
-    return value if node is None else node
+def source_of(given):
+    """Return what the gradient of an input goes to: its node, the leaf itself, or None."""
+    if not isinstance(given, Tensor):
+        return None
+    value = given
+    if value._node is not None:
+        return value._node
+    return value if value._tracked else None
 
 
-def attach(op, inputs, attributes, mask, saved, outputs):
+def attach(op, inputs, attributes, saved, outputs):
     """Make the node of a call with a tuple of outputs and tie the differentiable ones to it."""
-    parents = parents_of(inputs, mask)
-    slots = slots_of(inputs, mask)
+    parents = parents_of(inputs)
+    slots = slots_of(inputs)
     first = outputs[0]
     several = len(outputs) > 1
     shape = tuple([o.shape for o in outputs]) if several else first.shape
@@ -144,10 +146,7 @@ def keep(value):
     """Return what the tape saves of an input: a `tape.Saved`, or the scalar itself."""
     if not isinstance(value, Tensor):
         return value
-    source = value._node
-    if source is None and value._tracked:
-        source = value
-    return tape.Saved(value._array, value._backend, value._share(), source, value._slot)
+    return tape.Saved(value._array, value._backend, value._share(), source_of(value), value._slot)
 
 
 def keep_output(output, slot):

@@ -14,7 +14,7 @@ from helixml._core.op import composite, fused
 from helixml._core.samples import Failure, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError
-from helixml.ops.elementwise import exp, log1p, maximum, negative, sigmoid, where
+from helixml.ops.elementwise import exp, log1p, negative, sigmoid, where
 from helixml.ops.movement import as_float
 from helixml.ops.special import erf
 
@@ -32,7 +32,7 @@ def _with_tails():
 
 @composite(oracle=lambda x: np.maximum(x, 0))
 def relu(x: Tensor):
-    """Return max(x, 0). The gradient at 0 is half of g.
+    """Return max(x, 0). The gradient at 0 is 0.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def relu(x: Tensor):
     -------
     Tensor, same shape and dtype.
     """
-    return maximum(x, 0)
+    return where(x <= 0, 0, x)
 
 
 relu.samples(_elementwise)
