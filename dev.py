@@ -32,8 +32,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "helixml-stamp.json"
 PEERS = ROOT / ".venv-peers"
-# Figures are comparable only if everyone compares with the same release. Where PyPI's wheel is
-# one for GPUs, PyTorch's own index has the smaller one for CPUs.
+# Figures are comparable only if everyone compares with the same release. Where the wheel that pip
+# finds is one for GPUs, PIP_EXTRA_INDEX_URL can name PyTorch's index of the smaller ones for CPUs.
 TORCH = "2.13.0"
 PEER_PACKAGES = (f"torch=={TORCH}", "numpy")
 MISSING = 69
