@@ -71,7 +71,7 @@ def linear_vjp(
     (g,) = cotangents
     assert x is not None and weight is not None and g is not None
     if activation == "relu":
-        g = np.multiply(g, residuals[0] > 0, dtype=g.dtype)
+        g = np.where(residuals[0] <= 0, 0, g)
     rows = math.prod(x.shape[:-1])
     g_rows, x_rows = g.reshape(rows, len(weight)), x.reshape(rows, weight.shape[1])
     return (
