@@ -21,7 +21,7 @@ if kernels.available() is None:
 
 from helixml.backends.cpu.kernels import _kernels
 
-K = {name: function for name, function, _ in kernels.KERNELS}
+K = {name: function for name, function, *_ in kernels.KERNELS}
 ORACLES = Path(__file__).parents[1] / "oracles"
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
@@ -431,7 +431,7 @@ def test_rms_norm_takes_either_cotangent(rng):
     assert np.array_equal(dx, g)
     assert np.array_equal(dresidual, g)
     assert not dweight.any()
-    assert not np.shares_memory(dx, dresidual)
+    assert dresidual is dx  # one array for both: see dispatch
 
 
 # Cross entropy

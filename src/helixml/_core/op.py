@@ -715,9 +715,13 @@ class Fused(Op):
                 raw = tuple([None if c is None else c._array for c in cotangents])
                 residuals = tuple([residual_of(r, self.name) for r in residuals])
                 results = kernel(raw, tuple(needs), tuple(arrays), residuals, **node.attrs)
+                made = {}  # one array may serve several inputs; then so does its tensor
+                for i, result in enumerate(results):
+                    if needs[i] and id(result) not in made:
+                        made[id(result)] = new_tensor(result, backend)
                 return [
-                    fit(new_tensor(results[i], backend), node, i) if needs[i] else None
-                    for i in range(len(needs))
+                    fit(made[id(result)], node, i) if needs[i] else None
+                    for i, result in enumerate(results)
                 ]
         return OPS.pull_definition(self, node, tensors, cotangents, needs)
 

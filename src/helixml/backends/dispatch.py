@@ -10,7 +10,7 @@ Conventions, on raw arrays, inputs in the op's order with ``None`` for those lef
   backward kernel wants back.
 - ``NAME_vjp(cotangents, needs, inputs, residuals, **attributes) -> gradients``; ``cotangents`` has
   one array or None for each output, ``needs`` says which gradients are wanted, ``gradients`` has
-  one array or None for each input.
+  one array or None for each input; equal gradients may be one array.
 - a kernel of an op that writes in place overwrites those inputs and returns nothing.
 
 Inputs are never modified otherwise. All have one dtype, but those that the op declares to be

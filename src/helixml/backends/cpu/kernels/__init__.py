@@ -24,11 +24,24 @@ try:
 except ImportError:
     _kernels = None
 else:
+    from helixml.backends.cpu.kernels.activation import activation, gate
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
     from helixml.backends.cpu.kernels.linear import linear, linear_vjp, takes
-    from helixml.backends.cpu.kernels.rms_norm import rms_norm, rms_norm_vjp
+    from helixml.backends.cpu.kernels.norm import (
+        layer_norm,
+        layer_norm_vjp,
+        rms_norm,
+        rms_norm_vjp,
+    )
     from helixml.backends.cpu.kernels.selective_scan import selective_scan, selective_scan_vjp
+    from helixml.backends.cpu.kernels.softmax import (
+        log_softmax,
+        log_softmax_vjp,
+        softmax,
+        softmax_vjp,
+        takes_axis,
+    )
     from helixml.backends.cpu.kernels.update import adamw_, adamw_many_, sgd_, sgd_many_
 
     threads.apply()
@@ -40,6 +53,12 @@ else:
         ("causal_conv1d_vjp", causal_conv1d_vjp, _FLOATS),
         ("rms_norm", rms_norm, _FLOATS),
         ("rms_norm_vjp", rms_norm_vjp, _FLOATS),
+        ("layer_norm", layer_norm, _FLOATS),
+        ("layer_norm_vjp", layer_norm_vjp, _FLOATS),
+        ("softmax", softmax, _FLOATS, takes_axis),
+        ("softmax_vjp", softmax_vjp, _FLOATS, takes_axis),
+        ("log_softmax", log_softmax, _FLOATS, takes_axis),
+        ("log_softmax_vjp", log_softmax_vjp, _FLOATS, takes_axis),
         ("cross_entropy", cross_entropy, _FLOATS),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
         ("linear", linear, _FLOATS, takes),
@@ -49,6 +68,12 @@ else:
         ("sgd_", sgd_, _FLOATS),
         ("sgd_many_", sgd_many_, _FLOATS),
     ]
+    for _name in ("silu", "gelu", "softplus"):
+        _forward, _backward = activation(_name)
+        KERNELS += [(_name, _forward, _FLOATS), (f"{_name}_vjp", _backward, _FLOATS)]
+    for _name in ("silu_gate", "gelu_gate"):
+        _forward, _backward = gate(_name)
+        KERNELS += [(_name, _forward, _FLOATS), (f"{_name}_vjp", _backward, _FLOATS)]
 
 
 def available() -> str | None:

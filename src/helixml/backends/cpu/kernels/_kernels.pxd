@@ -35,6 +35,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
     int HELIX_UPDATE_RUN
+    int HELIX_MAP_RUN
     int HELIX_GEMM_ROWS
     int HELIX_GEMM_COLUMNS
     int HELIX_GEMM_STEPS
@@ -73,12 +74,28 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct helix_norm:
         Py_ssize_t rows, size, rows_in_item
+        int centred
         double eps
         helix_rows x, residual, y, total
         const void *weight
+        const void *bias
+        void *mean
         void *scale
         helix_rows g, g_total, dx
         void *dweight
+        void *dbias
+
+    ctypedef struct helix_softmax:
+        Py_ssize_t rows, size
+        int logarithm
+        helix_rows x, y, g, dx
+
+    ctypedef struct helix_map:
+        Py_ssize_t rows, size
+        int function
+        helix_rows x, y
+        int single_x, single_y
+        helix_rows out, g, out_y
 
     ctypedef struct helix_loss:
         Py_ssize_t rows, classes
@@ -132,9 +149,12 @@ cdef extern from "kernels.h" nogil:
         helix_work scan_forward, scan_backward
         helix_work conv_forward, conv_backward
         helix_work norm_forward, norm_backward
+        helix_work softmax_forward, softmax_backward
+        helix_work map
         helix_work loss_forward, loss_backward
         helix_work adamw, sgd
         helix_work gemm_pack, gemm, gemm_stack, gemv
 
     const char *const *helix_instruction_sets()
+    const char *const *helix_function_names()
     const helix_table *helix_kernels(const char *, int)

@@ -8,6 +8,7 @@ arrays meanwhile.
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memcmp, memset
 
 cnp.import_array()
 
@@ -247,27 +248,32 @@ cdef class Conv:
 
 
 cdef class Norm:
-    """One root-mean-square normalisation."""
+    """One normalisation, by root mean square or, with an array of means, by mean and variance."""
 
     cdef helix_norm call
     cdef const helix_table *table
     cdef object arrays
 
-    def __init__(self, rows_in_item, eps, x, residual, weight, y, total, scale):
+    def __init__(self, rows_in_item, eps, x, weight, mean, scale):
         cdef helix_norm *n = &self.call
-        self.arrays = [x, residual, weight, y, total, scale]
+        self.arrays = [x, weight, mean, scale]
         self.table = _table(x)
         n.rows, n.size = x.shape
-        n.rows_in_item, n.eps = rows_in_item, eps
-        n.x, n.residual, n.y, n.total = _rows(x), _rows(residual), _rows(y), _rows(total)
-        n.weight, n.scale = _data(weight), _data(scale)
+        n.rows_in_item, n.eps, n.centred = rows_in_item, eps, mean is not None
+        n.x, n.weight, n.mean, n.scale = _rows(x), _data(weight), _data(mean), _data(scale)
 
-    def set_gradients(self, g, g_total, dx, dweight):
+    def set_outputs(self, bias, residual, total, y):
+        """Add what else the forward pass reads (bias, residual) and writes."""
+        cdef helix_norm *n = &self.call
+        self.arrays += [bias, residual, total, y]
+        n.bias, n.residual, n.total, n.y = _data(bias), _rows(residual), _rows(total), _rows(y)
+
+    def set_gradients(self, g, g_total, dx, dweight, dbias):
         """Add what the backward pass reads (g, g_total) and writes."""
         cdef helix_norm *n = &self.call
-        self.arrays += [g, g_total, dx, dweight]
+        self.arrays += [g, g_total, dx, dweight, dbias]
         n.g, n.g_total, n.dx = _rows(g), _rows(g_total), _rows(dx)
-        n.dweight = _data(dweight)
+        n.dweight, n.dbias = _data(dweight), _data(dbias)
 
     def forward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
@@ -276,6 +282,30 @@ cdef class Norm:
     def backward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.norm_backward, &self.call, items, grain)
+
+
+cdef class Softmax:
+    """One softmax, or its logarithm."""
+
+    cdef helix_softmax call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, logarithm, x, y, g, dx):
+        cdef helix_softmax *s = &self.call
+        self.arrays = [x, y, g, dx]
+        self.table = _table(y)
+        s.rows, s.size = y.shape
+        s.logarithm = logarithm
+        s.x, s.y, s.g, s.dx = _rows(x), _rows(y), _rows(g), _rows(dx)
+
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.softmax_forward, &self.call, items, grain)
+
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.softmax_backward, &self.call, items, grain)
 
 
 cdef class Loss:
@@ -308,6 +338,29 @@ cdef class Loss:
     def backward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.loss_backward, &self.call, items, grain)
+
+
+cdef class Map:
+    """One function of single elements, of rows; ``out_y`` is the second result of a gate's _pull."""
+
+    cdef helix_map call
+    cdef const helix_table *table
+    cdef object arrays
+    cdef readonly Py_ssize_t items, size
+
+    def __init__(self, name, x, y, g, out, out_y):
+        cdef helix_map *m = &self.call
+        self.arrays = [x, y, g, out, out_y]
+        self.table = _table(out)
+        m.rows, m.size = out.shape
+        m.function = _functions[name]
+        m.x, m.y, m.g, m.out, m.out_y = _rows(x), _rows(y), _rows(g), _rows(out), _rows(out_y)
+        self.size = out.size
+        self.items = m.rows * ((m.size + HELIX_MAP_RUN - 1) // HELIX_MAP_RUN)
+
+    def run(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.map, &self.call, items, grain)
 
 
 cdef class Update:
@@ -412,3 +465,110 @@ cdef class Gemm:
         stack.a_offsets, stack.b_offsets = <Py_ssize_t *>_data(a_offsets), <Py_ssize_t *>_data(b_offsets)
         stack.c_bytes = self.arrays[3].nbytes
         _run(self.table.gemm_stack, &stack, items, grain)
+
+
+# Functions of single elements of whole arrays: see map.c. What they cannot take they hand on.
+
+cdef dict _functions = {}
+
+
+def _name_functions():
+    cdef const char *const *names = helix_function_names()
+    while names[len(_functions)] != NULL:
+        _functions[(<bytes>names[len(_functions)]).decode()] = len(_functions)
+
+
+_name_functions()
+
+cdef enum:
+    FEW = 1 << 15  # elements below which waking a thread costs more than it saves
+    RANGES = 64    # handed to threads one by one: enough to even out their speeds
+    SHORT = 16     # elements of a row below which rows one by one are no gain
+
+
+cdef inline bint _is_plain(object x) noexcept:
+    """Say whether x is an array of floats, aligned, in C order."""
+    return (
+        cnp.PyArray_CheckExact(x)
+        and (cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT or cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE)
+        and cnp.PyArray_ISCARRAY_RO(x)
+    )
+
+
+cdef cnp.ndarray _like(cnp.ndarray x):
+    """Return a new array of the shape and dtype of x."""
+    if cnp.PyArray_NBYTES(x) >= HELIX_SMALLEST_BLOCK:
+        return empty((<object>x).shape, x.dtype)
+    return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+
+
+cdef int _do(helix_map *m, int type_num) except -1:
+    cdef const helix_table *table = _tables[1 if type_num == cnp.NPY_DOUBLE else 0]
+    cdef Py_ssize_t items = m.rows * ((m.size + HELIX_MAP_RUN - 1) // HELIX_MAP_RUN)
+    if m.rows * m.size < FEW:
+        return _check(table.map(m, 0, items))
+    return _run(table.map, m, items, (items + RANGES - 1) // RANGES)
+
+
+def of_one(name, otherwise):
+    """Return the function of that name, of one array; ``otherwise(x)`` is called for other x."""
+    cdef int function = _functions[name]
+
+    def call(x, /):
+        cdef helix_map m
+        if not _is_plain(x):
+            return otherwise(x)
+        cdef cnp.ndarray out = _like(x)
+        memset(&m, 0, sizeof(m))
+        m.function, m.rows, m.size = function, 1, cnp.PyArray_SIZE(x)
+        m.x.data, m.out.data = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out)
+        _do(&m, cnp.PyArray_TYPE(x))
+        return out
+
+    return call
+
+
+cdef bint _ends_with(cnp.ndarray x, cnp.ndarray y) noexcept:
+    """Say whether the shape of x ends with that of y."""
+    cdef int rank = cnp.PyArray_NDIM(y), extra = cnp.PyArray_NDIM(x) - rank
+    return extra >= 0 and memcmp(
+        cnp.PyArray_DIMS(x) + extra, cnp.PyArray_DIMS(y), rank * sizeof(cnp.npy_intp)
+    ) == 0
+
+
+def of_two(name, otherwise):
+    """Return the function of that name, of two arrays; ``otherwise(x, y)`` is called for others.
+
+    The shape of one must end with that of the other, which then stands for each of its rows.
+    """
+    cdef int function = _functions[name]
+
+    def call(x, y, /):
+        cdef helix_map m
+        cdef cnp.ndarray larger, out
+        cdef Py_ssize_t x_size, y_size
+        if not (_is_plain(x) and _is_plain(y) and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(y)):
+            return otherwise(x, y)
+        memset(&m, 0, sizeof(m))
+        x_size, y_size = cnp.PyArray_SIZE(x), cnp.PyArray_SIZE(y)
+        if _ends_with(x, y):
+            m.size, m.rows = y_size, 1 if x_size == y_size else x_size // y_size
+            m.x.step_stride, larger = y_size, x
+        elif _ends_with(y, x):
+            m.size, m.rows = x_size, 1 if x_size == y_size else y_size // x_size
+            m.y.step_stride, larger = x_size, y
+        else:
+            return otherwise(x, y)
+        if m.rows > 1 and m.size == 1:
+            m.single_x, m.single_y = x_size == 1, y_size == 1
+            m.rows, m.size = 1, m.rows
+        elif m.rows > 1 and m.size < SHORT:
+            return otherwise(x, y)
+        out = _like(larger)
+        m.function, m.out.step_stride = function, m.size
+        m.x.data, m.y.data = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+        m.out.data = cnp.PyArray_DATA(out)
+        _do(&m, cnp.PyArray_TYPE(x))
+        return out
+
+    return call

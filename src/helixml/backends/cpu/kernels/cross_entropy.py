@@ -8,7 +8,7 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, rows, share
+from helixml.backends.cpu.kernels.layout import Array, share, table
 
 
 def cross_entropy(
@@ -70,7 +70,7 @@ def cross_entropy_vjp(
     g_rows = np.ascontiguousarray(np.broadcast_to(g, target.shape)).reshape(-1)
     dlogits = empty(logits.shape, logits.dtype)
     loss = _loss(logits, target, ignore_index, label_smoothing, None, *residuals)
-    loss.set_gradients(g_rows, _table(dlogits))
+    loss.set_gradients(g_rows, table(dlogits))
     share(loss.backward, g_rows.size, logits.size)
     return dlogits, None
 
@@ -79,11 +79,6 @@ def _counted(target: Array, ignore_index: int | None) -> int:
     """Return the number of targets that count, at least 1."""
     ignored = 0 if ignore_index is None else np.count_nonzero(target == ignore_index)
     return max(1, target.size - int(ignored))
-
-
-def _table(x: Array) -> Array:
-    """Return x as (rows, v) with contiguous rows."""
-    return rows(x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, x.shape[-1]))
 
 
 def _loss(
@@ -99,7 +94,7 @@ def _loss(
     return _kernels.Loss(
         ignore_index,
         label_smoothing,
-        _table(logits),
+        table(logits),
         np.ascontiguousarray(target, dtype=np.int64).reshape(-1),
         losses,
         top,

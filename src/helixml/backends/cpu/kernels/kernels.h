@@ -59,19 +59,31 @@ typedef struct {
     void *dweight, *dbias;      /* (items, k, d), (items, d): zeros on entry */
 } helix_conv;
 
-/* Root-mean-square normalisation of rows; items are runs of rows_in_item rows. */
+/* Normalisation of rows by root mean square or, if centred, by mean and variance; items are runs of
+   rows_in_item rows. */
 typedef struct {
     ptrdiff_t rows, size, rows_in_item;
+    int centred;
     double eps;
     helix_rows x, residual, y;
     helix_rows total;           /* x + residual, written where there is a residual */
-    const void *weight;         /* (size,) */
-    void *scale;                /* (rows,): 1 / sqrt(mean square + eps) */
+    const void *weight, *bias;  /* (size,); bias or NULL */
+    void *mean, *scale;         /* (rows,): mean, if centred; 1 / sqrt(variance + eps) */
 
-    /* backward only */
+    /* backward only; x is what was normalised */
     helix_rows g, g_total, dx;  /* g_total may be absent */
-    void *dweight;              /* (items, size): zeros on entry */
+    void *dweight, *dbias;      /* (items, size): zeros on entry; dbias or NULL */
 } helix_norm;
+
+/* Softmax of rows, or its logarithm; items are rows. */
+typedef struct {
+    ptrdiff_t rows, size;
+    int logarithm;
+    helix_rows x, y;
+
+    /* backward only; no x */
+    helix_rows g, dx;
+} helix_softmax;
 
 /* Cross entropy of rows of logits; items are rows. */
 typedef struct {
@@ -88,6 +100,34 @@ typedef struct {
     const void *g;              /* (rows,): cotangent of each row's loss */
     helix_rows dlogits;
 } helix_loss;
+
+/* A function of single elements of rows; items are runs of HELIX_MAP_RUN elements, row by row. */
+enum { HELIX_MAP_RUN = 1 << 13 };
+
+typedef struct {
+    ptrdiff_t rows, size;
+    int function;               /* a helix_function */
+    helix_rows x, y;            /* operands; y only where there are two */
+    int single_x, single_y;     /* one element stands for all of its row */
+    helix_rows out;
+
+    /* gradients of gates only */
+    helix_rows g, out_y;        /* cotangent; gradient of y, while out is that of x */
+} helix_map;
+
+/* Functions of x; of x and y; NAME_pull is the derivative at x times y; NAME_gate is x NAME(y);
+   NAME_gate_pull gives the gradients of that. */
+#define HELIX_EACH_FUNCTION(FUNCTION)                                                       \
+    FUNCTION(exp) FUNCTION(expm1) FUNCTION(log) FUNCTION(log1p) FUNCTION(tanh)              \
+    FUNCTION(sigmoid) FUNCTION(erf) FUNCTION(square) FUNCTION(negative) FUNCTION(absolute)  \
+    FUNCTION(add) FUNCTION(subtract) FUNCTION(multiply) FUNCTION(divide)                    \
+    FUNCTION(maximum) FUNCTION(minimum)                                                     \
+    FUNCTION(silu) FUNCTION(silu_pull) FUNCTION(silu_gate) FUNCTION(silu_gate_pull)         \
+    FUNCTION(gelu) FUNCTION(gelu_pull) FUNCTION(gelu_gate) FUNCTION(gelu_gate_pull)         \
+    FUNCTION(softplus) FUNCTION(softplus_pull)
+
+#define HELIX_FUNCTION(name) HELIX_MAP_##name,
+enum helix_function { HELIX_EACH_FUNCTION(HELIX_FUNCTION) };
 
 /* One step of an optimizer on many contiguous arrays; items are runs of HELIX_UPDATE_RUN elements
    of all arrays laid end to end. */
@@ -155,6 +195,9 @@ typedef struct {
     KERNEL(conv_backward, variant)                                                          \
     KERNEL(norm_forward, variant)                                                           \
     KERNEL(norm_backward, variant)                                                          \
+    KERNEL(softmax_forward, variant)                                                        \
+    KERNEL(softmax_backward, variant)                                                       \
+    KERNEL(map, variant)                                                                    \
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
     KERNEL(adamw, variant)                                                                  \
@@ -173,6 +216,9 @@ typedef struct {
 
 /* Names of the instruction sets compiled in and runnable here, best first, NULL at the end. */
 const char *const *helix_instruction_sets(void);
+
+/* The names of all helix_functions in order, NULL at the end. */
+const char *const *helix_function_names(void);
 
 /* The kernels of one of these, for float (0) or double (1). */
 const helix_table *helix_kernels(const char *instruction_set, int is_double);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,11 @@ def rows(x: Array) -> Array:
     if x.flags.aligned and (x.shape[-1] <= 1 or x.strides[-1] == x.itemsize):
         return x
     return np.ascontiguousarray(x)
+
+
+def table(x: Array) -> Array:
+    """Return x as (rows, d), the last axis contiguous; a number as (1, 1)."""
+    return rows(x.reshape(math.prod(x.shape[:-1]), x.shape[-1] if x.ndim else 1))
 
 
 def share(run: Callable[[int, int], object], items: int, work: int) -> None:

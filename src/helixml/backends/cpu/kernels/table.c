@@ -58,3 +58,9 @@ const helix_table *helix_kernels(const char *instruction_set, int is_double) {
             return is_double ? tables[i].of_double : tables[i].of_float;
     return NULL;
 }
+
+const char *const *helix_function_names(void) {
+#define NAME(name) #name,
+    static const char *const names[] = {HELIX_EACH_FUNCTION(NAME) NULL};
+    return names;
+}
