@@ -11,6 +11,7 @@
 #endif
 #include "pool.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 
 #if !defined(__unix__) && !defined(__APPLE__)
@@ -34,7 +35,6 @@ static void free_at_exit(void *memory) { (void)memory; }
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <time.h>
 
 enum { MOST_WORKERS = 255, STACK_BYTES = 1 << 22, SPIN_NANOSECONDS = 50000 };
@@ -57,8 +57,8 @@ static struct {
     /* The round's work; changed only while nobody is inside. */
     helix_work work;
     const void *call;
-    ptrdiff_t items, grain;
-    _Atomic ptrdiff_t next;
+    ptrdiff_t items, grain, ranges;
+    _Atomic ptrdiff_t next; /* range; may come to ranges + threads */
     atomic_int failure;
 } pool = {
     .use = PTHREAD_MUTEX_INITIALIZER,
@@ -90,10 +90,10 @@ static void pause_briefly(void) {
 
 static void take_ranges(void) {
     for (;;) {
-        ptrdiff_t first = atomic_fetch_add(&pool.next, pool.grain);
-        if (first >= pool.items || atomic_load(&pool.failure))
+        ptrdiff_t range = atomic_fetch_add(&pool.next, 1);
+        if (range >= pool.ranges || atomic_load(&pool.failure))
             return;
-        ptrdiff_t rest = pool.items - first;
+        ptrdiff_t first = range * pool.grain, rest = pool.items - first;
         int failure = pool.work(pool.call, first, first + (rest < pool.grain ? rest : pool.grain));
         if (failure)
             atomic_store(&pool.failure, failure);
@@ -219,7 +219,8 @@ int helix_parallel_for(helix_work work, const void *call, ptrdiff_t items, ptrdi
         return work(call, 0, items);
     if (atomic_load(&pool.size) < helpers)
         start_workers((int)helpers);
-    pool.work = work, pool.call = call, pool.items = items, pool.grain = grain;
+    pool.work = work, pool.call = call;
+    pool.items = items, pool.grain = grain, pool.ranges = ranges;
     atomic_store(&pool.next, 0);
     atomic_store(&pool.failure, 0);
     open_round((int)helpers);
@@ -255,6 +256,9 @@ void *helix_workspace(size_t bytes) {
     static _Thread_local void *workspace;
     static _Thread_local size_t size;
     enum { LINE = 64 };
+    bytes += !bytes; /* NULL means that there is no memory */
+    if (bytes > SIZE_MAX - LINE)
+        return NULL;
     if (bytes > size) {
         free(workspace);
         size = (bytes + LINE - 1) / LINE * LINE;
