@@ -238,14 +238,7 @@ def drop(B, x: Array, key: tuple[int, int], counter: int, p: float):  # type: ig
     Which entries follows from the key and the counter alone: the gradient draws the same ones
     again, and no mask is kept. See `dropout`.
     """
-    shape = tuple(x.shape)
-    count = shapes.size(shape)
-    words = B.reshape(B.philox(key, counter, -(-count // 4)), (-1,))
-    words = B.reshape(B.getitem(words, (slice(0, count),)), shape)
-    bound = B.full((), _threshold(p), dtype=dtypes.uint32)
-    dtype = B.dtype_of(x)
-    scaled = B.multiply(x, B.full((), 1 / (1 - p), dtype=dtype))
-    return B.where(B.less(words, bound), B.zeros((), dtype=dtype), scaled)
+    return B.drop(x, key, counter, threshold=_threshold(p), scale=1 / (1 - p))
 
 
 drop.prepare(lambda x, key, counter, p: {"key": key, "counter": counter, "p": float(p)})

@@ -153,6 +153,7 @@ def test_updates_write_through_views_of_any_stride():
 
 def test_its_extended_functions_are_its_own():
     for name in (
+        "drop",
         "linear_scan",
         "philox",
         "place",

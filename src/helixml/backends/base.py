@@ -262,6 +262,19 @@ class BackendBase:
         words = [self.reshape(x, (count, 1)) for x in (x0, x1, x2, x3)]
         return self.astype(self.concat(words, axis=1), dtypes.uint32)
 
+    def drop(
+        self, x: Array, key: tuple[int, int], counter: int, /, *, threshold: int, scale: float
+    ) -> Array:
+        """Return ``scale`` times ``x``; 0 where the word of a position is below ``threshold``."""
+        shape = tuple(x.shape)
+        count = prod(shape)
+        words = self.reshape(self.philox(key, counter, -(-count // 4)), (-1,))
+        words = self.reshape(self.getitem(words, (slice(0, count),)), shape)
+        low = self.less(words, self._number(threshold, dtypes.uint32))
+        dtype = self.dtype_of(x)
+        scaled = self.multiply(x, self.full((), scale, dtype=dtype))
+        return self.where(low, self._number(0, dtype), scaled)
+
 
 def explicit(index: tuple[Any, ...], shape: Shape) -> list[Entry]:
     """Return a basic ``index`` of an array of ``shape``, spelled out: one `Entry` an axis.

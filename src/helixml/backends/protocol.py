@@ -204,3 +204,12 @@ class ComputeBackend(Protocol):
     def philox(self, key: tuple[int, int], counter: int, blocks: int, /) -> Array:
         """Return ``(blocks, 4)`` uint32 words of Philox4x32-10 from ``counter`` on."""
         ...
+
+    def drop(
+        self, x: Array, key: tuple[int, int], counter: int, /, *, threshold: int, scale: float
+    ) -> Array:
+        """Return ``scale`` times ``x``, but 0 where a random word is below ``threshold``.
+
+        The words are those of `philox`, one for each element in C order.
+        """
+        ...

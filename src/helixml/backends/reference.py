@@ -119,6 +119,16 @@ class ReferenceBackend(CpuBackend):
             result[i] = philox_block(key, counter + i)
         return result
 
+    def drop(
+        self, x: Array, key: tuple[int, int], counter: int, /, *, threshold: int, scale: float
+    ) -> Array:
+        """Return ``scale`` times ``x``; 0 where the word of a position is below ``threshold``."""
+        result = np.zeros(x.shape, x.dtype)
+        for n, i in enumerate(np.ndindex(x.shape)):
+            if philox_block(key, counter + n // 4)[n % 4] >= threshold:
+                result[i] = x[i] * x.dtype.type(scale)
+        return result
+
 
 def philox_block(key: tuple[int, int], counter: int) -> list[int]:
     """Return four random words: Salmon et al. 2011, section 3.3, on Python's integers.

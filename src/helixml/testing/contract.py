@@ -378,6 +378,19 @@ def check_random_bits(backend: ComputeBackend, dtype: DType) -> None:
     same(backend, backend.philox((1, 2), 3, 0), np.zeros((0, 4)), dtype)
 
 
+def check_dropping(backend: ComputeBackend, dtype: DType) -> None:
+    """`drop` zeroes where the words of `philox`, in C order, are below the threshold."""
+    if dtypes.kind(dtype) != "f":
+        return
+    for shape in ((5, 3), (), (0, 2), (8,)):
+        count = int(np.prod(shape))
+        words = backend.to_numpy(backend.philox((1, 2), 2**64 - 1, -(-count // 4)))
+        kept = words.reshape(-1)[:count].reshape(shape) >= 2**31
+        x = backend.asarray(np.ones(shape, dtype))
+        found = backend.drop(x, (1, 2), 2**64 - 1, threshold=2**31, scale=2.0)
+        same(backend, found, 2 * kept, dtype)
+
+
 ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "go to the device and back": check_transfer,
     "are created": check_creation,
@@ -386,6 +399,7 @@ ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "are taken and scattered by indices": check_indices,
     "are sorted, keeping the order of equals": check_sorting,
     "of random bits have the published values": check_random_bits,
+    "are dropped by random bits": check_dropping,
 }
 
 

@@ -6,7 +6,8 @@ alone would not do; everything else that is not NumPy's own comes from `base` or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,12 @@ class CpuBackend(BackendBase):
     name = "cpu"
     device_kinds = ("cpu",)
     array_type = np.ndarray
+    _functions: Mapping[str, Callable[..., Any]] = MappingProxyType({})  # the compiled ones
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.kernels = KernelTable(_compiled())
+        self._functions = _compiled_functions()
         self._product = _compiled_product()
 
     # Making and moving
@@ -175,12 +178,17 @@ class CpuBackend(BackendBase):
     roll = staticmethod(np.roll)
     tril = staticmethod(np.tril)
     triu = staticmethod(np.triu)
-    take = staticmethod(np.take)
     take_along_axis = staticmethod(np.take_along_axis)
 
     def getitem(self, x: Array, index: tuple[Any, ...]) -> Array:
         """Return ``x[index]`` for a basic index: a view."""
         return x[index]
+
+    def take(self, x: Array, indices: Array, *, axis: int) -> Array:
+        """Return the entries of ``x`` along ``axis`` at ``indices``."""
+        fast = self._function("take", x.dtype)
+        taken = None if fast is None else fast(x, indices, axis=axis)
+        return np.take(x, indices, axis=axis) if taken is None else taken
 
     def argsort(self, x: Array, *, axis: int) -> Array:
         """Return the order that sorts ``x``; equal entries keep theirs."""
@@ -215,7 +223,7 @@ class CpuBackend(BackendBase):
             return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
         return product(x, y)
 
-    # Tier 1 that NumPy does better than base
+    # Tier 1 that NumPy or a compiled function does better than base
 
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...]) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
@@ -225,6 +233,10 @@ class CpuBackend(BackendBase):
 
     def scatter_add(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:
         """Return the adjoint of `take`: rows sorted by target, then summed group by group."""
+        fast = self._function("scatter_add", x.dtype)
+        summed = None if fast is None else fast(x, indices, axis=axis, size=size)
+        if summed is not None:
+            return summed
         rank = indices.ndim
         order = (
             *range(axis, axis + rank),
@@ -247,6 +259,10 @@ class CpuBackend(BackendBase):
 
     def linear_scan(self, a: Array, b: Array, initial: Array | None, *, reverse: bool) -> Array:
         """Return h_t = a_t h_(t-1) + b_t along the last axis, time step by time step."""
+        fast = self._function("linear_scan", b.dtype)
+        states = None if fast is None else fast(a, b, initial, reverse=reverse)
+        if states is not None:
+            return states
         shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
         wide = dtypes.accumulation(b.dtype)
@@ -256,6 +272,31 @@ class CpuBackend(BackendBase):
             step = b[..., t] if state is None else a[..., t] * state + b[..., t]
             result[..., t] = state = step
         return result.astype(b.dtype, copy=False)
+
+    def philox(self, key: tuple[int, int], counter: int, blocks: int, /) -> Array:
+        """Return ``(blocks, 4)`` uint32 words of Philox4x32-10 from ``counter`` on."""
+        fast = self._function("philox", dtypes.float32)
+        words = None if fast is None else fast(key, counter, blocks)
+        return super().philox(key, counter, blocks) if words is None else words
+
+    def drop(
+        self, x: Array, key: tuple[int, int], counter: int, /, *, threshold: int, scale: float
+    ) -> Array:
+        """Return ``scale`` times ``x``; 0 where the word of a position is below ``threshold``."""
+        fast = self._function("drop", x.dtype)
+        y = None if fast is None else fast(x, key, counter, threshold=threshold, scale=scale)
+        if y is not None:
+            return y
+        return super().drop(x, key, counter, threshold=threshold, scale=scale)
+
+    def _function(self, name: str, dtype: DType) -> Callable[..., Any] | None:
+        """Return the compiled function of that name, if there is one for the dtype."""
+        if dtype not in _COMPILED_DTYPES or not config.get().kernels:
+            return None
+        return self._functions.get(name)
+
+
+_COMPILED_DTYPES = (dtypes.float32, dtypes.float64)
 
 
 def _accumulator(dtype: DType) -> DType:
@@ -271,6 +312,17 @@ def _compiled() -> list[Kernel]:
     except ImportError:
         return []
     return [Kernel(*kernel) for kernel in KERNELS]
+
+
+def _compiled_functions() -> Mapping[str, Callable[..., Any]]:
+    """Return the backend's functions that were compiled, if they were built and are wanted."""
+    if config.get().pure:
+        return {}
+    try:
+        from helixml.backends.cpu.kernels import FUNCTIONS
+    except ImportError:
+        return {}
+    return FUNCTIONS
 
 
 def _compiled_product() -> Callable[[Array, Array], Array]:

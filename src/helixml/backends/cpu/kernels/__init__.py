@@ -5,17 +5,21 @@ NumPy arrays. Where the extension was not built, or HELIXML_PURE is set, the lis
 the package works without it. `scan.c` is the place to start reading; `simd.h` has the vectors
 it is written in, `table.c` chooses the instruction set, `_kernels.pyx` wraps the C functions for
 Python, and a Python file for each op brings the caller's arrays into the kernel's layout.
-`matmul` belongs to no fused op and is not in the list: the backend's `matmul` calls it.
+`FUNCTIONS` are compiled versions of the backend's own functions, for arrays of float32 and
+float64 (of words, for `philox`); each returns None where it leaves a call to NumPy. `matmul` is in
+neither: the backend's `matmul` calls it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from helixml import config
 from helixml.backends.cpu import threads
 
 KERNELS: list[tuple[Any, ...]] = []
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 try:
     if config.get().pure:
@@ -27,13 +31,16 @@ else:
     from helixml.backends.cpu.kernels.activation import activation, gate
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
+    from helixml.backends.cpu.kernels.gather import scatter_add, take
     from helixml.backends.cpu.kernels.linear import linear, linear_vjp, takes
+    from helixml.backends.cpu.kernels.linear_scan import linear_scan
     from helixml.backends.cpu.kernels.norm import (
         layer_norm,
         layer_norm_vjp,
         rms_norm,
         rms_norm_vjp,
     )
+    from helixml.backends.cpu.kernels.philox import drop, philox
     from helixml.backends.cpu.kernels.selective_scan import selective_scan, selective_scan_vjp
     from helixml.backends.cpu.kernels.softmax import (
         log_softmax,
@@ -74,6 +81,13 @@ else:
     for _name in ("silu_gate", "gelu_gate"):
         _forward, _backward = gate(_name)
         KERNELS += [(_name, _forward, _FLOATS), (f"{_name}_vjp", _backward, _FLOATS)]
+    FUNCTIONS |= {
+        "take": take,
+        "scatter_add": scatter_add,
+        "linear_scan": linear_scan,
+        "philox": philox,
+        "drop": drop,
+    }
 
 
 def available() -> str | None:

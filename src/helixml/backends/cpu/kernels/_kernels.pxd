@@ -1,6 +1,6 @@
 """The C side of the kernels, as kernels.h declares it."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef extern from *:
@@ -34,6 +34,9 @@ cdef extern from "kernels.h" nogil:
     int HELIX_BAD_TARGET
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
+    int HELIX_BAD_INDEX, HELIX_SCATTER_COLUMNS
+    int HELIX_SCAN_LINES
+    int HELIX_PHILOX_RUN
     int HELIX_UPDATE_RUN
     int HELIX_MAP_RUN
     int HELIX_GEMM_ROWS
@@ -110,6 +113,30 @@ cdef extern from "kernels.h" nogil:
         const void *g
         helix_rows dlogits
 
+    ctypedef struct helix_gather:
+        Py_ssize_t count, width, size, rows_in_item
+        const int64_t *indices
+        helix_rows table, rows
+
+    ctypedef struct helix_linear_scan:
+        Py_ssize_t batch, length, channels, channels_in_item
+        int reverse
+        helix_rows a, b, h
+        Py_ssize_t a_time
+        const void *initial
+
+    ctypedef struct helix_philox:
+        Py_ssize_t blocks
+        uint32_t key[2]
+        uint64_t low
+        uint32_t high[2]
+        uint32_t *words
+        Py_ssize_t size
+        const void *x
+        void *y
+        uint32_t threshold
+        double scale
+
     ctypedef struct helix_leaf:
         Py_ssize_t end
         void *param
@@ -152,6 +179,9 @@ cdef extern from "kernels.h" nogil:
         helix_work softmax_forward, softmax_backward
         helix_work map
         helix_work loss_forward, loss_backward
+        helix_work gather, scatter
+        helix_work linear_scan_channels, linear_scan_lines
+        helix_work philox, drop
         helix_work adamw, sgd
         helix_work gemm_pack, gemm, gemm_stack, gemv
 

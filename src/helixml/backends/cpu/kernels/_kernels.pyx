@@ -14,6 +14,9 @@ cnp.import_array()
 
 SCAN_STEPS = HELIX_SCAN_STEPS
 CONV_STEPS = HELIX_CONV_STEPS
+SCATTER_COLUMNS = HELIX_SCATTER_COLUMNS
+SCAN_LINES = HELIX_SCAN_LINES
+PHILOX_RUN = HELIX_PHILOX_RUN
 UPDATE_RUN = HELIX_UPDATE_RUN
 GEMM_ROWS = HELIX_GEMM_ROWS
 GEMM_COLUMNS = HELIX_GEMM_COLUMNS
@@ -168,6 +171,8 @@ cdef int _check(int failure) except -1:
         raise MemoryError("kernel: no memory for its workspace.")
     if failure == HELIX_BAD_TARGET:
         raise IndexError("cross_entropy: a target is no class.")
+    if failure == HELIX_BAD_INDEX:
+        raise IndexError("take or scatter_add: an index is out of range.")
     return 0
 
 
@@ -361,6 +366,101 @@ cdef class Map:
     def run(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.map, &self.call, items, grain)
+
+
+cdef class Gather:
+    """Rows taken from a table, or added to it."""
+
+    cdef helix_gather call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, indices, table, rows, rows_in_item):
+        cdef helix_gather *g = &self.call
+        self.arrays = [indices, table, rows]
+        self.table = _table(table)
+        g.count, g.width = rows.shape
+        g.size, g.rows_in_item = table.shape[0], rows_in_item
+        g.indices = <const int64_t *>_data(indices)
+        g.table, g.rows = _rows(table), _rows(rows)
+
+    def gather(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.gather, &self.call, items, grain)
+
+    def scatter(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.scatter, &self.call, items, grain)
+
+
+cdef class LinearScan:
+    """One linear recurrence, of (batch, l, d) or, with time contiguous, of (d, l)."""
+
+    cdef helix_linear_scan call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, a, b, h, initial, reverse):
+        cdef helix_linear_scan *s = &self.call
+        self.arrays = [a, b, h, initial]
+        self.table = _table(h)
+        if h.ndim == 3:
+            s.batch, s.length, s.channels = h.shape
+        else:
+            s.channels, s.length = h.shape
+            s.batch, s.a_time = 1, a.strides[1] != 0
+        s.reverse = reverse
+        s.a, s.b, s.h = _rows(a), _rows(b), _rows(h)
+        s.initial = _data(initial)
+
+    def set_channels(self, Py_ssize_t channels_in_item):
+        """Say how many channels an item of `channels` has."""
+        self.call.channels_in_item = channels_in_item
+
+    def channels(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.linear_scan_channels, &self.call, items, grain)
+
+    def lines(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.linear_scan_lines, &self.call, items, grain)
+
+
+cdef class Philox:
+    """Random words from a counter on, of which only the lower 64 bits may move."""
+
+    cdef helix_philox call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, key, counter, blocks):
+        cdef helix_philox *p = &self.call
+        p.blocks = blocks
+        p.key[0], p.key[1] = key
+        p.low = counter & 0xFFFFFFFFFFFFFFFF
+        p.high[0], p.high[1] = counter >> 64 & 0xFFFFFFFF, counter >> 96 & 0xFFFFFFFF
+
+    def set_words(self, words):
+        """Say where `words` writes, (blocks, 4) of uint32."""
+        self.arrays = [words]
+        self.table = _tables[0]
+        self.call.words = <uint32_t *>_data(words)
+
+    def set_drop(self, x, y, threshold, scale):
+        """Add what `drop` reads (x) and writes (y), both contiguous."""
+        cdef helix_philox *p = &self.call
+        self.arrays = [x, y]
+        self.table = _table(x)
+        p.size, p.threshold, p.scale = x.size, threshold, scale
+        p.x, p.y = _data(x), _data(y)
+
+    def words(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.philox, &self.call, items, grain)
+
+    def drop(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.drop, &self.call, items, grain)
 
 
 cdef class Update:

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum helix_failure { HELIX_NO_MEMORY = 1, HELIX_BAD_TARGET = 2 };
+enum helix_failure { HELIX_NO_MEMORY = 1, HELIX_BAD_TARGET = 2, HELIX_BAD_INDEX = 3 };
 
 typedef struct {
     void *data; /* NULL where an optional array is absent */
@@ -129,6 +129,49 @@ typedef struct {
 #define HELIX_FUNCTION(name) HELIX_MAP_##name,
 enum helix_function { HELIX_EACH_FUNCTION(HELIX_FUNCTION) };
 
+/* Rows of a table at indices. Taking them, items are runs of rows_in_item indices; adding them,
+   items are runs of HELIX_SCATTER_COLUMNS columns. */
+enum { HELIX_SCATTER_COLUMNS = 32 };
+
+typedef struct {
+    ptrdiff_t count, width, size; /* indices, columns, rows of the table */
+    ptrdiff_t rows_in_item;
+    const int64_t *indices;     /* (count,), in [-size, size) */
+    helix_rows table, rows;     /* (size, width); (count, width) */
+} helix_gather;
+
+/* Linear recurrence. If channels are contiguous, items are (batch, run of channels_in_item
+   channels). If time is, there is no batch, the strides are between sequences, and items are runs
+   of HELIX_SCAN_LINES sequences. */
+enum { HELIX_SCAN_LINES = 4 };
+
+typedef struct {
+    ptrdiff_t batch, length, channels; /* or 1, length, sequences */
+    ptrdiff_t channels_in_item;
+    int reverse;
+    helix_rows a, b, h;         /* (batch, l, d); or (d, l) */
+    ptrdiff_t a_time;           /* if time is contiguous: 1, or 0 for a constant a */
+    const void *initial;        /* (batch, d), or NULL */
+} helix_linear_scan;
+
+/* Random words, or dropout by them; items are runs of HELIX_PHILOX_RUN blocks of four words. */
+enum { HELIX_PHILOX_RUN = 1 << 12 };
+
+typedef struct {
+    ptrdiff_t blocks;
+    uint32_t key[2];
+    uint64_t low;               /* of the counter; low + blocks has 64 bits */
+    uint32_t high[2];
+    uint32_t *words;            /* (blocks, 4) */
+
+    /* dropout only */
+    ptrdiff_t size;             /* at most 4 blocks */
+    const void *x;
+    void *y;                    /* x times scale, or 0 where the word is below the threshold */
+    uint32_t threshold;
+    double scale;
+} helix_philox;
+
 /* One step of an optimizer on many contiguous arrays; items are runs of HELIX_UPDATE_RUN elements
    of all arrays laid end to end. */
 enum { HELIX_UPDATE_RUN = 1 << 14 };
@@ -200,6 +243,12 @@ typedef struct {
     KERNEL(map, variant)                                                                    \
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
+    KERNEL(gather, variant)                                                                 \
+    KERNEL(scatter, variant)                                                                \
+    KERNEL(linear_scan_channels, variant)                                                   \
+    KERNEL(linear_scan_lines, variant)                                                      \
+    KERNEL(philox, variant)                                                                 \
+    KERNEL(drop, variant)                                                                   \
     KERNEL(adamw, variant)                                                                  \
     KERNEL(sgd, variant)                                                                    \
     KERNEL(gemm_pack, variant)                                                              \
