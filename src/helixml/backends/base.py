@@ -29,6 +29,46 @@ _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
 
+# Coefficients of P/Q for `erf` by falling powers, of x^2 near 0 and of |x| elsewhere.
+_NEAR_TOP = (
+    1.85777706184603153e-1,
+    3.16112374387056560e0,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
+_NEAR_BOTTOM = (
+    1.0,
+    2.36012909523441209e1,
+    2.44024637934444173e2,
+    1.28261652607737228e3,
+    2.84423683343917062e3,
+)
+_FAR_TOP = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594e0,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_FAR_BOTTOM = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+_BORDER = 0.46875  # between the two
+_FLAT = 6.0  # erf(6) rounds to 1 in float64; Cody's second range ends at 4, where 1e-8 is enough
+
 _REAL = (dtypes.bool_, *dtypes.SIGNED, *dtypes.UNSIGNED, *dtypes.FLOATS)
 
 # What a basic index says of one axis: None for a new one, a position, or (start, step, count).
@@ -76,6 +116,38 @@ class BackendBase:
         zero = self._number(0, self.dtype_of(x))
         numerator = self.where(self.greater_equal(x, zero), one, e)
         return self.divide(numerator, self.add(one, e))
+
+    def erf(self, x: Array, /) -> Array:
+        """Return the error function; 16-bit floats are computed in float32.
+
+        Cody 1969, "Rational Chebyshev approximations for the error function", Mathematics of
+        Computation 23: the first two of three ranges, the second up to 6, since erf needs 1 - erf
+        to 1e-8 there and not to all digits.
+        """
+        dtype = self.dtype_of(x)
+        wide = dtypes.float64 if dtype == dtypes.float64 else dtypes.float32
+        x = self.astype(x, wide)
+
+        def number(value: float) -> Array:
+            return self._number(value, wide)
+
+        def polynomial(z: Array, coefficients: tuple[float, ...]) -> Array:
+            total = number(coefficients[0])
+            for coefficient in coefficients[1:]:
+                total = self.add(self.multiply(total, z), number(coefficient))
+            return total
+
+        size = self.abs(x)
+        inner = self.minimum(size, number(_BORDER))
+        z = self.multiply(inner, inner)
+        near = self.divide(polynomial(z, _NEAR_TOP), polynomial(z, _NEAR_BOTTOM))
+        outer = self.minimum(size, number(_FLAT))
+        rest = self.divide(polynomial(outer, _FAR_TOP), polynomial(outer, _FAR_BOTTOM))
+        bell = self.exp(self.negative(self.multiply(outer, outer)))
+        far = self.subtract(number(1), self.multiply(bell, rest))
+        far = self.where(self.less(x, number(0)), self.negative(far), far)
+        is_near = self.less(size, number(_BORDER))
+        return self.astype(self.where(is_near, self.multiply(x, near), far), dtype)
 
     # Indexing
 
@@ -197,7 +269,7 @@ class BackendBase:
         negative = self.less(indices, self._number(0, dtypes.int64))
         return self.where(negative, self.add(indices, self._number(size, dtypes.int64)), indices)
 
-    def _number(self, value: int, dtype: DType) -> Array:
+    def _number(self, value: float, dtype: DType) -> Array:
         """Return a 0-d array."""
         return self.full((), value, dtype=dtype)
 

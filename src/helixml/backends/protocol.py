@@ -177,6 +177,10 @@ class ComputeBackend(Protocol):
         """Return 1 / (1 + exp(-x)), without overflow."""
         ...
 
+    def erf(self, x: Array, /) -> Array:
+        """Return the error function."""
+        ...
+
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...], /) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
         ...

@@ -69,6 +69,13 @@ class ReferenceBackend(CpuBackend):
             result[i] = sigmoid(float(x[i]))
         return result
 
+    def erf(self, x: Array, /) -> Array:
+        """Return the error function, element by element."""
+        result = np.empty_like(x)
+        for i in np.ndindex(x.shape):
+            result[i] = math.erf(float(x[i]))
+        return result
+
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...], /) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
         result = np.zeros(shape, x.dtype)

@@ -45,6 +45,19 @@ class CpuBackend(BackendBase):
         self.kernels = KernelTable(_compiled())
         self._functions = _compiled_functions()
         self._product = _compiled_product()
+        self._take_compiled_functions()
+
+    def _take_compiled_functions(self) -> None:
+        """Put compiled functions of single elements in the place of NumPy's, if they are wanted."""
+        if config.get().pure or not config.get().kernels:
+            return
+        try:
+            from helixml.backends.cpu.kernels import elementwise
+        except ImportError:
+            return
+        vars(self).update(elementwise.functions())
+        self.sigmoid = elementwise.extended("sigmoid", super().sigmoid)  # type: ignore[method-assign]
+        self.erf = elementwise.extended("erf", super().erf)  # type: ignore[method-assign]
 
     # Making and moving
 

@@ -19,10 +19,10 @@ def activation(name: str) -> Pair:
     """Return the kernels of a function of x alone, any shape and strides."""
 
     def dense(x: Array) -> Array:
-        return values(np.require(x, requirements=["C", "A"]))
+        return values(np.require(x, requirements=["C", "A", "E"]))
 
     def both_dense(x: Array, g: Array) -> Array:
-        return slopes(*(np.require(array, requirements=["C", "A"]) for array in (x, g)))
+        return slopes(*(np.require(array, requirements=["C", "A", "E"]) for array in (x, g)))
 
     values = _kernels.of_one(name, dense)
     slopes = _kernels.of_two(f"{name}_pull", both_dense)

@@ -19,13 +19,12 @@ static int is_class(const helix_loss *l, ptrdiff_t row) {
 
 static real row_loss(const helix_loss *l, ptrdiff_t row) {
     const real *x = row_at(l->logits, 0, 0, row);
-    vec top = splat(-INFINITY);
-    for (ptrdiff_t i = 0; i < l->classes; i += WIDTH)
-        top = maximum(load_padded(x + i, l->classes - i, -INFINITY), top);
-    real largest = largest_lane(top);
+    const real *next = row_at(l->logits, 0, 0, smaller(row + 1, l->rows - 1));
+    real largest = largest_entry(x, l->classes);
     vec sums = splat(0), shifts = splat(0);
     for (ptrdiff_t i = 0; i < l->classes; i += WIDTH) {
         ptrdiff_t count = l->classes - i;
+        prefetch(next + i);
         sums += exp_negative(load_padded(x + i, count, -INFINITY) - largest);
         if (l->smoothing != 0)
             shifts += load_padded(x + i, count, largest) - largest;

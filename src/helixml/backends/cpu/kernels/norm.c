@@ -62,8 +62,10 @@ static void forward_row(const helix_norm *n, ptrdiff_t row) {
     real scale = (real)(1 / __builtin_sqrt(row_mean(s, n->size, 1, mean) + n->eps));
     ((real *)n->scale)[row] = scale;
     real *y = row_at(n->y, 0, 0, row);
+    const real *next = row_at(n->x, 0, 0, smaller(row + 1, n->rows - 1));
     for (ptrdiff_t i = 0; i < n->size; i += WIDTH) {
         ptrdiff_t count = n->size - i;
+        prefetch(next + i);
         vec x = (load_first(s + i, count) - mean) * scale * load_first(weight + i, count);
         store_first(y + i, bias ? x + load_first(bias + i, count) : x, count);
     }
@@ -115,9 +117,13 @@ static void backward_row(const helix_norm *n, ptrdiff_t row, pulled_row r) {
     real shift = n->centred ? (real)(total(sums) / (double)size) : 0;
     const real *g_total = n->g_total.data ? row_at(n->g_total, 0, 0, row) : NULL;
     real *dx = row_at(n->dx, 0, 0, row);
+    ptrdiff_t after = smaller(row + 1, n->rows - 1);
+    const real *next = row_at(n->x, 0, 0, after), *next_g = row_at(n->g, 0, 0, after);
     for (i = 0; i < size; i += WIDTH) {
         ptrdiff_t count = size - i;
         vec q = load_first(r.g + i, count) * load_first(r.weight + i, count);
+        prefetch(next + i);
+        prefetch(next_g + i);
         vec ds = (q - shift - normal_at(&r, i, count) * slope) * r.scale;
         store_first(dx + i, g_total ? ds + load_first(g_total + i, count) : ds, count);
     }

@@ -12,8 +12,28 @@ INLINE real *row_at(helix_rows rows, ptrdiff_t batch, ptrdiff_t group, ptrdiff_t
            step * rows.step_stride;
 }
 
+/* Has the cache fetch what will be read soon: while a row is worked on in the cache, the memory
+   would have nothing to do. Any address will do. */
+INLINE void prefetch(const real *at) { __builtin_prefetch(at); }
+
 INLINE void add_first(real *to, vec x, ptrdiff_t count) {
     store_first(to, load_first(to, count) + x, count);
+}
+
+/* The largest entry; one that is nan does not count. Comparisons need not wait for each other. */
+INLINE real largest_entry(const real *x, ptrdiff_t size) {
+    enum { TOPS = 4 };
+    vec tops[TOPS];
+    for (int j = 0; j < TOPS; j++)
+        tops[j] = splat(-(real)__builtin_inf());
+    ptrdiff_t i = 0;
+    for (; i + TOPS * WIDTH <= size; i += TOPS * WIDTH)
+#pragma GCC unroll 4
+        for (int j = 0; j < TOPS; j++)
+            tops[j] = maximum(load(x + i + j * WIDTH), tops[j]);
+    for (; i < size; i += WIDTH)
+        tops[0] = maximum(load_padded(x + i, size - i, -(real)__builtin_inf()), tops[0]);
+    return largest_lane(maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3])));
 }
 
 #endif

@@ -10,18 +10,13 @@
 
 enum { SUMS = 4 };
 
-static real largest_entry(const real *x, ptrdiff_t size) {
-    vec top = splat(-INFINITY);
-    for (ptrdiff_t i = 0; i < size; i += WIDTH)
-        top = maximum(load_padded(x + i, size - i, -INFINITY), top);
-    return largest_lane(top);
-}
-
-/* Returns the sum of exp(x - top); each term goes to `to`, unless that is NULL. */
-static real sum_exponentials(const real *x, real top, ptrdiff_t size, real *to) {
+/* Returns the sum of exp(x - top); each term goes to `to`, unless that is NULL. The row `next` is
+   to be read next. */
+static real sum_exponentials(const real *x, real top, ptrdiff_t size, real *to, const real *next) {
     vec sums = splat(0);
     for (ptrdiff_t i = 0; i < size; i += WIDTH) {
         vec e = exp_negative(load_padded(x + i, size - i, -INFINITY) - top);
+        prefetch(next + i);
         sums += e;
         if (to)
             store_first(to + i, e, size - i);
@@ -34,7 +29,8 @@ int EXPORT(softmax_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     for (ptrdiff_t row = first; row < last; row++) {
         const real *x = row_at(s->x, 0, 0, row);
         real *y = row_at(s->y, 0, 0, row), top = largest_entry(x, s->size);
-        real sum = sum_exponentials(x, top, s->size, s->logarithm ? NULL : y);
+        const real *next = row_at(s->x, 0, 0, smaller(row + 1, s->rows - 1));
+        real sum = sum_exponentials(x, top, s->size, s->logarithm ? NULL : y, next);
         real share = 1 / sum, log_sum = (real)log((double)sum);
         for (ptrdiff_t i = 0; i < s->size; i += WIDTH) {
             ptrdiff_t count = s->size - i;

@@ -1,0 +1,235 @@
+"""Compiled functions of single elements: exact to two ulp, and NumPy's answers at every edge."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from helixml import config
+from helixml.backends.cpu import kernels, threads
+from helixml.backends.cpu.backend import CpuBackend
+from helixml.device import Device
+
+if kernels.available() is None:
+    pytest.skip("the kernels are not built", allow_module_level=True)
+
+from helixml.backends.cpu.kernels import _kernels, elementwise
+
+B = CpuBackend(Device("cpu"))
+DTYPES = ("float32", "float64")
+ONE = sorted({*elementwise._OF_ONE, "sigmoid", "erf"})
+TWO = sorted(elementwise._OF_TWO)
+
+
+@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
+def instruction_set(request):
+    before = kernels.available()
+    _kernels.use_instruction_set(request.param)
+    yield request.param
+    _kernels.use_instruction_set(before)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(13)
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
+    threads.apply()
+    yield
+    monkeypatch.undo()
+    threads.set_num_threads(None)
+
+
+def numpy_function(name):
+    """Return what the kernel must equal at every edge."""
+    known = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "erf": erf}
+    return known.get(name) or getattr(np, name)
+
+
+erf = np.vectorize(math.erf, otypes=[np.longdouble])
+
+
+def samples(rng, dtype):
+    """Return numbers of all sizes: patterns of bits, and ranges where something happens."""
+    word = np.uint32 if dtype == "float32" else np.uint64
+    patterns = rng.integers(0, np.iinfo(word).max, 20000, word, endpoint=True).view(dtype)
+    ranges = [rng.uniform(-end, end, 4000) for end in (1e-3, 0.3, 1, 3, 20, 100, 760)]
+    ranges += [1 + rng.uniform(-0.5, 0.5, 4000), rng.uniform(0.54, 0.56, 2000)]
+    return np.concatenate([patterns, *(x.astype(dtype) for x in ranges)])
+
+
+def ulps(found, wanted):
+    """Return the largest error in units of the last place, of what is finite."""
+    rounded = wanted.astype(found.dtype)
+    finite = np.isfinite(rounded)
+    unit = np.spacing(np.abs(rounded[finite])).astype(wanted.dtype)
+    return float((np.abs(found[finite].astype(wanted.dtype) - wanted[finite]) / unit).max())
+
+
+# sigmoid: three roundings after those of exp; PyTorch's has the same.
+BOUNDS = {"sigmoid": 2.5, "abs": 0, "negative": 0, "square": 0.5}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ONE)
+def test_values_are_exact_to_two_ulp(rng, name, dtype):
+    if dtype == "float64" and np.finfo(np.longdouble).nmant <= 52:
+        pytest.skip("nothing here is more precise than float64")
+    x = samples(rng, dtype)
+    with np.errstate(all="ignore"):
+        wanted = numpy_function(name)(x.astype(np.longdouble))
+    found = getattr(B, name)(x)
+    assert found.dtype == dtype
+    assert np.array_equal(np.isnan(found), np.isnan(wanted))
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(wanted.astype(dtype))
+    assert np.array_equal(np.isinf(found), infinite)
+    assert np.array_equal(found[infinite], wanted[infinite].astype(dtype))
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert ulps(found, wanted) <= BOUNDS.get(name, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ONE)
+def test_edges_are_as_in_numpy(name, dtype):
+    info = np.finfo(dtype)
+    tiny = [info.smallest_subnormal, info.tiny, info.tiny / 3, -info.tiny / 5]
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, info.max, -info.max, *tiny], dtype)
+    with np.errstate(all="ignore"):
+        wanted = np.asarray(numpy_function(name)(x)).astype(dtype)
+    found = getattr(B, name)(x)
+    assert np.allclose(found, wanted, rtol=4 * info.eps, atol=0, equal_nan=True)
+    numbers = ~np.isnan(wanted)
+    assert np.array_equal(np.signbit(found[numbers]), np.signbit(wanted[numbers]))
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "expm1", "log1p"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_odd_functions_keep_tiny_arguments(name, dtype):
+    x = np.array([1e-30, -1e-30, np.finfo(dtype).smallest_subnormal * 100], dtype)
+    slope = 2 / math.sqrt(math.pi) if name == "erf" else 1
+    assert np.allclose(getattr(B, name)(x), x.astype(float) * slope, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["exp", "expm1"])
+def test_the_largest_result_is_not_lost(name, dtype):
+    top = math.log(np.finfo(dtype).max)
+    x = np.array([top * (1 - 1e-6), top * (1 + 1e-6)], dtype)
+    assert np.array_equal(np.isinf(getattr(B, name)(x)), [False, True])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 100, 8192, 8193])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_size_is_done_whole_and_no_more(rng, size, dtype):
+    memory = np.full(size + 64, np.nan, dtype)
+    x = memory[32 : 32 + size]
+    x[:] = rng.standard_normal(size)
+    assert np.array_equal(B.negative(x), -x)
+    assert np.array_equal(B.add(x, x), x + x)
+    assert np.isnan(memory[:32]).all()
+    assert np.isnan(memory[32 + size :]).all()
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16", "int32", "complex64"])
+@pytest.mark.parametrize("name", ["exp", "square", "negative", "abs"])
+def test_what_has_no_kernel_goes_to_numpy(name, dtype):
+    x = np.arange(24).reshape(4, 6).astype(dtype)
+    function = getattr(np, elementwise._OF_ONE[name])
+    for view in (x[:, ::2], x.T, x[::-1], np.asfortranarray(x), x[1, 2]):
+        found = getattr(B, name)(view)
+        assert found.dtype == function(view).dtype
+        assert np.allclose(found, function(view), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16"])
+@pytest.mark.parametrize("name", ["sigmoid", "erf"])
+def test_functions_that_numpy_lacks_take_any_layout(rng, name, dtype):
+    x = rng.standard_normal((4, 6)).astype(dtype)
+    class_of_its_own = x.view(type("Other", (np.ndarray,), {}))
+    for view in (x[:, ::2], x.T, class_of_its_own, x.astype(x.dtype.newbyteorder())):
+        found = getattr(B, name)(view)
+        wanted = numpy_function(name)(np.asarray(view).astype(float)).astype(float)
+        assert np.allclose(found, wanted, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+SHAPES = [
+    ((5,), (5,)), ((3, 40), (3, 40)), ((3, 40), ()), ((), (3, 40)), ((), ()), ((3, 40), (40,)),
+    ((40,), (3, 40)), ((2, 3, 20), (3, 20)), ((3, 4), (4,)), ((3, 4), (3, 1)), ((1, 4), (4,)),
+    ((4,), (1, 4)), ((1,), ()), ((), (1, 1)), ((7, 1), (1,)), ((1, 5), (3, 1)), ((0, 3), (3,)),
+    ((3,), (0, 3)), ((5, 0), (0,)), ((0,), ()), ((100000,), ()), ((300, 200), (200,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_pairs_are_numpys_bits(rng, shapes, name, dtype):
+    x, y = (np.asarray(rng.standard_normal(shape), dtype) for shape in shapes)
+    found, wanted = getattr(B, name)(x, y), getattr(np, name)(x, y)
+    assert found.shape == wanted.shape
+    assert found.dtype == dtype
+    assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", TWO)
+def test_pairs_of_odd_numbers_are_as_in_numpy(name, dtype):
+    edges = np.array([0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-310, 1e30], dtype)
+    x, y = (array.reshape(-1).copy() for array in np.meshgrid(edges, edges))
+    with np.errstate(all="ignore"):
+        wanted = getattr(np, name)(x, y)
+    found = getattr(B, name)(x, y)
+    assert np.array_equal(found, wanted, equal_nan=True)
+    if name not in ("maximum", "minimum"):  # of 0 and -0 either is right
+        numbers = ~np.isnan(wanted)
+        assert np.array_equal(np.signbit(found[numbers]), np.signbit(wanted[numbers]))
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_mixed_and_other_pairs_go_to_numpy(name):
+    x = np.linspace(1, 2, 12, dtype="f4").reshape(3, 4)
+    others = (x.astype("f8"), x[:, ::-1], x.astype("f2"), np.arange(1, 5), 2.0, x[0].tolist())
+    for y in others:
+        for a, b in ((x, y), (y, x)):
+            found, wanted = getattr(B, name)(a, b), getattr(np, name)(a, b)
+            assert found.dtype == wanted.dtype
+            assert np.array_equal(found, wanted)
+
+
+def test_large_results_lie_in_blocks(rng):
+    x = rng.standard_normal((100, 200)).astype("f4")
+    assert isinstance(B.exp(x).base, _kernels.Block)
+    assert isinstance(B.add(x, x).base, _kernels.Block)
+    assert B.exp(x[:2]).base is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equal_bits_for_any_number_of_threads(three_threads, rng, dtype):
+    x, y = rng.standard_normal((2, 300, 700)).astype(dtype)
+
+    def everything():
+        found = [getattr(B, name)(x) for name in ONE]
+        for name in TWO:
+            found += [getattr(B, name)(x, other) for other in (y, y[0], y[0, 0].copy())]
+        return [array.tobytes() for array in found]
+
+    results = []
+    for n in (1, 2, 3):
+        threads.set_num_threads(n)
+        results.append(everything())
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_backend_made_without_kernels_has_numpys_functions():
+    with config.using(kernels=False):
+        plain = CpuBackend(Device("cpu"))
+    assert plain.exp is np.exp
+    assert plain.add is np.add
+    x = np.linspace(-3, 3, 7)
+    assert np.allclose(plain.erf(x), B.erf(x), rtol=1e-14)
