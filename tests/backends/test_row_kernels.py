@@ -260,6 +260,27 @@ def test_gates(rng, shape, name, layout, dtype):
     assert_close(run(name, (layout(x), layout(gate)), (layout(g),)), wanted, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", [None, "gelu", "relu", "silu"])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("rows", "d", "n"), [(2, 5, 7), (61, 70, 35), (130, 300, 33)])
+def test_linear(rng, rows, d, n, with_bias, activation, dtype):
+    x, weight = rng.standard_normal((rows, d)), rng.standard_normal((n, d)) / math.sqrt(d)
+    bias, g = rng.standard_normal(n), rng.standard_normal((rows, n))
+    x, weight, bias, g = (array.astype(dtype) for array in (x, weight, bias, g))
+    bias = bias if with_bias else None
+    wide = [0.0 if array is None else array.astype(float) for array in (x, weight, bias, g)]
+    before = wide[0] @ wide[1].T + wide[2]
+    value, pulled = {
+        None: lambda: (before, wide[3]),
+        "relu": lambda: (np.maximum(before, 0), wide[3] * (before > 0)),
+    }.get(activation, lambda: activation_reference(activation, before, wide[3]))()
+    wanted = [value, pulled @ wide[1], pulled.T @ wide[0]]
+    wanted += [pulled.sum(axis=0)] if with_bias else []
+    found = run("linear", (x, weight, bias), (g,), activation=activation)
+    assert_close(found, wanted, dtype, sums=max(rows, d, n))
+
+
 def test_numbers_are_taken_too():
     one = np.array(1.5)
     for name in (*ACTIVATIONS, "silu_gate", "gelu_gate"):

@@ -32,7 +32,7 @@ else:
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
     from helixml.backends.cpu.kernels.gather import scatter_add, take
-    from helixml.backends.cpu.kernels.linear import linear, linear_vjp, takes
+    from helixml.backends.cpu.kernels.linear import linear, linear_vjp
     from helixml.backends.cpu.kernels.linear_scan import linear_scan
     from helixml.backends.cpu.kernels.norm import (
         layer_norm,
@@ -68,8 +68,8 @@ else:
         ("log_softmax_vjp", log_softmax_vjp, _FLOATS, takes_axis),
         ("cross_entropy", cross_entropy, _FLOATS),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
-        ("linear", linear, _FLOATS, takes),
-        ("linear_vjp", linear_vjp, _FLOATS, takes),
+        ("linear", linear, _FLOATS),
+        ("linear_vjp", linear_vjp, _FLOATS),
         ("adamw_", adamw_, _FLOATS),
         ("adamw_many_", adamw_many_, _FLOATS),
         ("sgd_", sgd_, _FLOATS),

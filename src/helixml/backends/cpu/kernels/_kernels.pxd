@@ -30,7 +30,7 @@ cdef extern from "blocks.h":
 
 cdef extern from "kernels.h" nogil:
     int HELIX_NO_MEMORY
-    int HELIX_IDENTITY, HELIX_SILU, HELIX_RELU
+    int HELIX_IDENTITY, HELIX_SILU, HELIX_RELU, HELIX_GELU
     int HELIX_BAD_TARGET
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS

@@ -539,7 +539,9 @@ cdef class Gemm:
         cdef helix_gemm *g = &self.call
         self.arrays += [bias, before]
         g.finish = True
-        g.activation = {None: HELIX_IDENTITY, "silu": HELIX_SILU, "relu": HELIX_RELU}[activation]
+        g.activation = {
+            None: HELIX_IDENTITY, "gelu": HELIX_GELU, "relu": HELIX_RELU, "silu": HELIX_SILU,
+        }[activation]
         g.bias, g.before = _data(bias), _data(before)
 
     def pack(self, Py_ssize_t items, Py_ssize_t grain):

@@ -168,6 +168,8 @@ static void finish_tile(const helix_gemm *g, ptrdiff_t row, ptrdiff_t column, pt
                 store_first(before + j, x, count);
             if (g->activation == HELIX_SILU)
                 x = silu(x, &slope);
+            else if (g->activation == HELIX_GELU)
+                x = gelu(x, &slope);
             else if (g->activation == HELIX_RELU)
                 x = choose(x < (real)0, splat(0), x);
             store_first(c + j, x, count);

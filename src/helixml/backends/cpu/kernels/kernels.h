@@ -221,7 +221,7 @@ typedef struct {
     void *before;               /* laid out as c, or NULL: what the activation is given */
 } helix_gemm;
 
-enum helix_activation { HELIX_IDENTITY, HELIX_SILU, HELIX_RELU };
+enum helix_activation { HELIX_IDENTITY, HELIX_SILU, HELIX_RELU, HELIX_GELU };
 
 /* Products of matrices alike in sizes and strides; items are products. Offsets in bytes. */
 typedef struct {

@@ -6,19 +6,17 @@ Bias and activation are applied to a tile of the product while it is in the cach
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from helixml.backends.cpu.kernels._kernels import empty
+from helixml.backends.cpu.kernels.activation import activation as activation_kernels
 from helixml.backends.cpu.kernels.layout import Array
 from helixml.backends.cpu.kernels.matmul import is_large, matmul, multiply
 
-
-def takes(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> bool:
-    """Say whether the kernels below take a call; others are left to the definition."""
-    return attributes.get("activation") in (None, "relu")
+# Their derivatives are functions of what they are given, that of relu is one of its value.
+_SMOOTH = {name: activation_kernels(name) for name in ("gelu", "silu")}
 
 
 def linear(
@@ -31,23 +29,26 @@ def linear(
     x : (..., d), float32 or float64, any strides.
     weight : (n, d).
     bias : (n,) or None.
-    activation : None or "relu".
+    activation : None, "gelu", "relu" or "silu".
 
     Returns
     -------
     outputs : (..., n).
-    residuals : the output, where there is an activation.
+    residuals : with relu the output, with other activations what they are given.
     """
+    before = None
     finishes = bias is not None or activation is not None
     if finishes and is_large(x, weight.T):
         rows, columns = math.prod(x.shape[:-1]), len(weight)
         y = empty((*x.shape[:-1], columns), x.dtype)
+        before = empty(y.shape, y.dtype) if activation in _SMOOTH else None
         multiply(
             x.reshape(rows, -1),
             weight.T,
             y.reshape(rows, columns),
             bias=None if bias is None else np.ascontiguousarray(bias),
             activation=activation,
+            before=None if before is None else before.reshape(rows, columns),
         )
     else:
         y = matmul(x, weight.T)
@@ -55,7 +56,12 @@ def linear(
             y = np.add(y, bias, out=y)
         if activation == "relu":
             y = np.maximum(y, 0, out=y)
-    return (y,), () if activation is None else (y,)
+        elif activation is not None:
+            before = y
+            (y,), _ = _SMOOTH[activation][0](before)
+    if activation is None:
+        return (y,), ()
+    return (y,), (y if before is None else before,)
 
 
 def linear_vjp(
@@ -72,6 +78,8 @@ def linear_vjp(
     assert x is not None and weight is not None and g is not None
     if activation == "relu":
         g = np.where(residuals[0] <= 0, 0, g)
+    elif activation is not None:
+        (g,) = _SMOOTH[activation][1]((g,), (True,), residuals, ())
     rows = math.prod(x.shape[:-1])
     g_rows, x_rows = g.reshape(rows, len(weight)), x.reshape(rows, weight.shape[1])
     return (

@@ -124,7 +124,7 @@ def multiply(
     Parameters
     ----------
     bias : (n,), contiguous, or None.
-    activation : None, "silu" or "relu".
+    activation : None, "gelu", "relu" or "silu".
     before : like c, where a @ b + bias is written as well; or None.
     """
     (rows, steps), columns = a.shape, b.shape[1]
