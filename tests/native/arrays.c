@@ -33,7 +33,8 @@ array zero_array(ptrdiff_t size) {
     return x;
 }
 
-void check_array(const char *file, int line, const char *name, array x, wide units, wide size) {
+void check_array(const char *file, int line, const char *name, array x, wide units, wide size,
+                 int each_alone) {
     real untouched;
     memset(&untouched, 0xFF, sizeof untouched);
     wide largest = size;
@@ -41,14 +42,14 @@ void check_array(const char *file, int line, const char *name, array x, wide uni
         if (x.exact[i] != UNTOUCHED && isfinite(x.exact[i]))
             largest = fmaxl(largest, fabsl(x.exact[i]));
     wide tiny = sizeof(real) == 4 ? 0x1p-149L : 0x1p-1074L;
-    wide unit = fmaxl(largest * EPS, tiny), bound = units * unit;
     for (ptrdiff_t i = 0; i < x.size; i++) {
         wide wanted = x.exact[i], found = x.data[i];
+        wide unit = fmaxl(EPS * (each_alone ? fmaxl(size, fabsl(wanted)) : largest), tiny);
         if (wanted == UNTOUCHED && memcmp(&x.data[i], &untouched, sizeof untouched) != 0)
             check_failed(file, line, "only what is its own is written", "%s[%td] is %Lg", name, i,
                          found);
         else if (wanted != UNTOUCHED && isfinite((real)wanted) &&
-                 !(fabsl(found - wanted) <= bound))
+                 !(fabsl(found - wanted) <= units * unit))
             check_failed(file, line, "close to exact", "%s[%td of %td] is %.12Lg, not %.12Lg: "
                          "%.3Lg units off", name, i, x.size, found, wanted,
                          fabsl(found - wanted) / unit);

@@ -101,7 +101,12 @@ void round_array(array x);
 /* Compares all of data with exact: equal infinities, nan for nan, and elsewhere errors of at most
    `units` EPS times `size`, the size of the terms that were added up, or the largest finite |exact|
    if that is more; or that many steps between denormal numbers. */
-#define CHECK_ARRAY(x, units, size) check_array(__FILE__, __LINE__, #x, x, units, size)
-void check_array(const char *file, int line, const char *name, array x, wide units, wide size);
+#define CHECK_ARRAY(x, units, size) check_array(__FILE__, __LINE__, #x, x, units, size, 0)
+
+/* The same, but each element is measured by its own size, or by `size` if that is more. */
+#define CHECK_ELEMENTS(x, units, size) check_array(__FILE__, __LINE__, #x, x, units, size, 1)
+
+void check_array(const char *file, int line, const char *name, array x, wide units, wide size,
+                 int each_alone);
 
 #endif

@@ -111,12 +111,12 @@ void TEST(test_conv)(const helix_table *table) {
         {1, 130, 2, 140}, {2, 40, 1, 9}, {0, 5, 3, 4}, {2, 0, 3, 4}, {2, 5, 0, 4},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int options = 0; options < 8; options++) {
+        for (int options = (int)i % THINNING; options < 8; options += THINNING) {
             shape z = {sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3],
                        options & 1, options >> 1 & 1, options >> 2, 0};
             test_shape(table, z);
             z.odd = 1;
-            if (z.batch && z.length && z.channels && options % 3 == 0)
+            if (z.batch && z.length && z.channels && options / THINNING % 3 == 0)
                 test_shape(table, z);
         }
 }

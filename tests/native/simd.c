@@ -115,6 +115,32 @@ static vec silu_slope(vec x) {
     silu(x, &slope);
     return slope;
 }
+static wide exact_expm1(wide x) { return expm1l(x); }
+static wide exact_log(wide x) { return logl(x); }
+static wide exact_tanh(wide x) { return tanhl(x); }
+static wide exact_erf(wide x) { return erfl(x); }
+static wide exact_normal(wide x) { return erfcl(-x * sqrtl(0.5L)) / 2; }
+static wide exact_gelu(wide x) { return x * exact_normal(x); }
+static wide exact_gelu_slope(wide x) {
+    return exact_normal(x) + x * expl(-x * x / 2) / sqrtl(8 * atanl(1));
+}
+
+static vec only_gelu(vec x) {
+    vec slope;
+    return gelu(x, &slope);
+}
+static vec gelu_slope(vec x) {
+    vec slope;
+    gelu(x, &slope);
+    return slope;
+}
+static vec exp_of_any(vec x) { return exp_vec(x); }
+static vec expm1_of_any(vec x) { return expm1_vec(x); }
+static vec log_of_any(vec x) { return log_vec(x); }
+static vec log1p_of_any(vec x) { return log1p_vec(x); }
+static vec sigmoid_of_any(vec x) { return sigmoid_vec(x); }
+static vec tanh_of_any(vec x) { return tanh_vec(x); }
+static vec erf_of_any(vec x) { return erf_vec(x); }
 static vec exp_of_negative(vec x) { return exp_negative(x); }
 static vec exp2_of_any(vec x) { return exp2_vec(x); }
 static vec exp2_of_halves(vec x) { return exp2_of_product(x * (real)2, splat((real)0.5)); }
@@ -135,6 +161,22 @@ static void test_functions(void) {
     wide safe = HELIX_DOUBLE ? 700 : 80;
     check_function("silu", only_silu, exact_silu, -safe, end, 4, 0);
     check_function("slope of silu", silu_slope, exact_silu_slope, -end, end, 3, EPS);
+    wide huge = HELIX_DOUBLE ? 1e308L : 1e38L;
+    check_function("exp_vec", exp_of_any, exact_exp, -end, end, 2, 0);
+    check_function("expm1_vec", expm1_of_any, exact_expm1, -end, end, 2, 0);
+    check_function("expm1_vec", expm1_of_any, exact_expm1, -1, 1, 2, 0);
+    check_function("log_vec", log_of_any, exact_log, 0, huge, 2, 0);
+    check_function("log_vec", log_of_any, exact_log, 0, 2, 2, 0);
+    check_function("log1p_vec", log1p_of_any, exact_log1p, -1, huge, 2, 0);
+    check_function("log1p_vec", log1p_of_any, exact_log1p, -1, 1, 2, 0);
+    check_function("sigmoid_vec", sigmoid_of_any, exact_sigmoid, -end, end, 3, 0);
+    check_function("tanh_vec", tanh_of_any, exact_tanh, -end, end, 2, 0);
+    check_function("tanh_vec", tanh_of_any, exact_tanh, -1, 1, 2, 0);
+    check_function("erf_vec", erf_of_any, exact_erf, -end, end, 2, 0);
+    check_function("erf_vec", erf_of_any, exact_erf, -2, 2, 2, 0);
+    wide flat = HELIX_DOUBLE ? 37 : 13; /* below, x times a denormal number */
+    check_function("gelu", only_gelu, exact_gelu, -flat, end, 5, 0);
+    check_function("slope of gelu", gelu_slope, exact_gelu_slope, -end, end, 3, EPS);
 }
 
 typedef struct {
@@ -173,6 +215,18 @@ static void test_limits(void) {
     CHECK_POINTS(only_silu, {0, 0}, {-0.0L, -0.0L}, {INFINITY, INFINITY}, {NAN, NAN},
                  {-INFINITY, NAN}); /* as x * sigmoid(x) in NumPy */
     CHECK_POINTS(silu_slope, {0, 0.5L}, {NAN, NAN}, {1e9L, 1});
+    CHECK_POINTS(exp_of_any, {0, 1}, {INFINITY, INFINITY}, {-INFINITY, 0}, {NAN, NAN});
+    CHECK_POINTS(expm1_of_any, {0, 0}, {-0.0L, -0.0L}, {INFINITY, INFINITY}, {-INFINITY, -1},
+                 {NAN, NAN});
+    CHECK_POINTS(log_of_any, {0, -INFINITY}, {-0.0L, -INFINITY}, {-1, NAN}, {INFINITY, INFINITY},
+                 {-INFINITY, NAN}, {1, 0}, {NAN, NAN});
+    CHECK_POINTS(log1p_of_any, {0, 0}, {-0.0L, -0.0L}, {-1, -INFINITY}, {-2, NAN},
+                 {INFINITY, INFINITY}, {-INFINITY, NAN}, {NAN, NAN});
+    CHECK_POINTS(tanh_of_any, {0, 0}, {-0.0L, -0.0L}, {INFINITY, 1}, {-INFINITY, -1}, {NAN, NAN});
+    CHECK_POINTS(erf_of_any, {0, 0}, {-0.0L, -0.0L}, {INFINITY, 1}, {-INFINITY, -1}, {NAN, NAN});
+    CHECK_POINTS(sigmoid_of_any, {0, 0.5L}, {INFINITY, 1}, {-INFINITY, 0}, {NAN, NAN});
+    CHECK_POINTS(only_gelu, {0, 0}, {-0.0L, -0.0L}, {INFINITY, INFINITY}, {NAN, NAN},
+                 {-INFINITY, NAN}); /* as x * Phi(x) in NumPy */
     point at_huge[] = {{huge, huge}};
     check_points("silu", only_silu, at_huge, 1);
     check_points("softplus", only_softplus, at_huge, 1);

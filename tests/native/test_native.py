@@ -23,7 +23,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-FAMILIES = ("simd", "conv", "gemm", "loss", "norm", "scan", "update")
+FAMILIES = (
+    "simd", "conv", "gather", "gemm", "linear_scan", "loss", "map", "norm", "philox", "scan",
+    "softmax", "update",
+)  # fmt: skip
 PROGRAMS = ("pool", "blocks", *FAMILIES)
 AARCH64_PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 SECONDS = 600  # more than any program needs on a busy machine
