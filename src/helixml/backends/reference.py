@@ -11,7 +11,7 @@ not used. The conventions of a kernel are in `dispatch`; begin with `softmax`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,7 +45,11 @@ class ReferenceBackend(CpuBackend):
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.kernels = KernelTable(Kernel(f.__name__, f, ("float32", "float64")) for f in KERNELS)
+        from helixml.backends.reference_maps import KERNELS as MAPS  # which builds on this file
+
+        self.kernels = KernelTable(
+            Kernel(f.__name__, f, ("float32", "float64")) for f in (*KERNELS, *MAPS)
+        )
 
     def capabilities(self) -> dict[str, Any]:
         """Return NumPy's version and the names of the kernels."""
@@ -587,7 +591,7 @@ def sgd_(
         param[i] = float(param[i]) - lr * g
 
 
-KERNELS = (
+KERNELS: tuple[Callable[..., Any], ...] = (
     softmax,
     softmax_vjp,
     rms_norm,
