@@ -47,7 +47,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct helix_rows:
         void *data
-        Py_ssize_t batch_stride, group_stride, step_stride
+        Py_ssize_t batch_stride, group_stride, step_stride, channel_stride
 
     ctypedef struct helix_scan:
         Py_ssize_t batch, length, channels, states, groups, parts

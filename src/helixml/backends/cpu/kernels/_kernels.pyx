@@ -135,13 +135,18 @@ cdef void *_data(object array) except? NULL:
 
 
 cdef helix_rows _rows(object array) except *:
-    """Describe (l, d), (b, l, d) or (b, g, l, d), the last axis contiguous; or nothing."""
-    cdef helix_rows rows = helix_rows(NULL, 0, 0, 0)
+    """Describe (l, d), (b, l, d) or (b, g, l, d), or nothing.
+
+    The last axis is contiguous; for some kernels it may be the one before instead.
+    """
+    cdef helix_rows rows = helix_rows(NULL, 0, 0, 0, 1)
     if array is None:
         return rows
     strides = [stride // array.itemsize for stride in array.strides]
     rows.data = _data(array)
     rows.step_stride = strides[len(strides) - 2]
+    if array.shape[array.ndim - 1] > 1:
+        rows.channel_stride = strides[len(strides) - 1]
     if array.ndim > 2:
         rows.batch_stride = strides[0]
     if array.ndim > 3:
@@ -633,7 +638,9 @@ def of_one(name, otherwise):
 cdef bint _ends_with(cnp.ndarray x, cnp.ndarray y) noexcept:
     """Say whether the shape of x ends with that of y."""
     cdef int rank = cnp.PyArray_NDIM(y), extra = cnp.PyArray_NDIM(x) - rank
-    return extra >= 0 and memcmp(
+    if rank <= 0 or extra < 0:
+        return rank == 0  # which has no sizes to compare
+    return memcmp(
         cnp.PyArray_DIMS(x) + extra, cnp.PyArray_DIMS(y), rank * sizeof(cnp.npy_intp)
     ) == 0
 

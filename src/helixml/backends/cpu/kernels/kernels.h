@@ -20,6 +20,7 @@ enum helix_failure { HELIX_NO_MEMORY = 1, HELIX_BAD_TARGET = 2, HELIX_BAD_INDEX 
 typedef struct {
     void *data; /* NULL where an optional array is absent */
     ptrdiff_t batch_stride, group_stride, step_stride;
+    ptrdiff_t channel_stride; /* 1; of the scan's inputs, any if step_stride is 1 */
 } helix_rows;
 
 /* Steps after which the scan keeps its state for the backward pass. */

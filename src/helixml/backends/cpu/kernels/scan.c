@@ -22,6 +22,7 @@ typedef struct {
     vec y[STEPS];     /* before the gate */
     vec gate[STEPS];  /* silu(z) */
     int normal;       /* every decay is a normal number: the short exp2 will do */
+    vec u[STEPS];     /* in the forward pass only if time is contiguous */
     /* backward only */
     vec g[STEPS];          /* cotangent of y before the gate */
     vec gate_slope[STEPS]; /* cotangent of the gate times silu'(z), without the factor y */
@@ -98,15 +99,39 @@ INLINE vec load_row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t c
     return load_first(from, count);
 }
 
+/* The same for all steps of a chunk if it is time that is contiguous: squares of channels and steps
+   are transposed. Returns NULL, and reads nothing, if it is the channels. */
+INLINE const vec *load_steps(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start,
+                             int steps, ptrdiff_t channel, ptrdiff_t count) {
+    if (rows.channel_stride == 1)
+        return NULL;
+    const real *from = row_at(rows, it->batch, 0, start) + channel * rows.channel_stride;
+    for (int t = 0; t < steps; t += WIDTH) {
+        vec square[WIDTH];
+#pragma GCC unroll 16
+        for (int i = 0; i < WIDTH; i++)
+            square[i] = i < count ? load_first(from + i * rows.channel_stride + t, steps - t)
+                                  : splat(0);
+        transpose(square);
+        memcpy(to + t, square, smaller(WIDTH, steps - t) * sizeof(vec));
+    }
+    return to;
+}
+
 /* Read a chunk of u, delta, z of one block; with `backward`, of the cotangent too. */
 INLINE void prepare(block *k, const helix_scan *s, const item *it, ptrdiff_t start, int steps,
                     ptrdiff_t channel, ptrdiff_t count, int backward) {
     vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
     vec bias = s->bias ? load_first((const real *)s->bias + channel, count) : splat(0);
     vec largest = splat(0);
+    vec buffers[3][STEPS];
+    const vec *us = load_steps(k->u, s->u, it, start, steps, channel, count);
+    const vec *deltas = load_steps(buffers[0], s->delta, it, start, steps, channel, count);
+    const vec *zs = s->z.data ? load_steps(buffers[1], s->z, it, start, steps, channel, count) : NULL;
+    const vec *gs = backward ? load_steps(buffers[2], s->g, it, start, steps, channel, count) : NULL;
     for (int t = 0; t < steps; t++) {
-        vec u = load_row(s->u, it, start + t, channel, count);
-        vec delta = load_row(s->delta, it, start + t, channel, count) + bias;
+        vec u = us ? us[t] : load_row(s->u, it, start + t, channel, count);
+        vec delta = bias + (deltas ? deltas[t] : load_row(s->delta, it, start + t, channel, count));
         vec slope = splat(1);
         if (s->softplus)
             delta = softplus(delta, &slope);
@@ -116,10 +141,11 @@ INLINE void prepare(block *k, const helix_scan *s, const item *it, ptrdiff_t sta
         largest = larger_size(largest, delta);
         vec gate = splat(1), gate_slope = splat(0);
         if (s->z.data)
-            gate = silu(load_row(s->z, it, start + t, channel, count), &gate_slope);
+            gate = silu(zs ? zs[t] : load_row(s->z, it, start + t, channel, count), &gate_slope);
         k->gate[t] = gate;
         if (backward) {
-            vec g = load_row(s->g, it, start + t, channel, count);
+            vec g = gs ? gs[t] : load_row(s->g, it, start + t, channel, count);
+            k->u[t] = u;
             k->g[t] = g * gate;
             k->gate_slope[t] = g * gate_slope;
             k->delta_slope[t] = slope;
@@ -264,7 +290,7 @@ INLINE void finish(block *k, const helix_scan *s, const item *it, ptrdiff_t star
     vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
     vec dD = splat(0), dbias = splat(0);
     for (int t = 0; t < steps; t++) {
-        vec u = load_first(place(s->u, it, start + t, channel), count);
+        vec u = k->u[t];
         vec ddelta = (k->ddrive[t] * u + k->ddelta[t] * (real)LN2) * k->delta_slope[t];
         vec du = k->ddrive[t] * k->delta[t] + D * k->g[t];
         store_first(place(s->du, it, start + t, channel), du, count);

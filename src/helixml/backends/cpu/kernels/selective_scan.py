@@ -15,7 +15,7 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, rows, share
+from helixml.backends.cpu.kernels.layout import Array, contiguous, rows, share
 
 # A group's channels are worked in several parts where there are few sequences to share.
 FEW_SEQUENCES = 4
@@ -89,7 +89,7 @@ def selective_scan_vjp(
 
     g = np.broadcast_to(np.zeros(d, u.dtype), (b, l, d))
     if cotangents[0] is not None:
-        g = rows(cotangents[0].mT)
+        g = _steps(cotangents[0].mT)
     dstate = np.zeros((b, n, d), u.dtype)
     if return_last_state and cotangents[1] is not None:
         dstate[...] = cotangents[1].mT
@@ -147,17 +147,24 @@ def _scan(
     return _kernels.Scan(
         sizes,
         delta_softplus,
-        rows(u.mT),
-        rows(delta.mT),
-        None if z is None else rows(z.mT),
+        _steps(u.mT),
+        _steps(delta.mT),
+        None if z is None else _steps(z.mT),
         y,
         np.ascontiguousarray((A / np.log(2)).T, dtype=A.dtype),
         _coefficients(B, sizes),
         _coefficients(C, sizes),
-        None if D is None else np.ascontiguousarray(D),
-        None if delta_bias is None else np.ascontiguousarray(delta_bias),
+        None if D is None else contiguous(D),
+        None if delta_bias is None else contiguous(delta_bias),
         states,
     )
+
+
+def _steps(x: Array) -> Array:
+    """Return x (b, l, d), or a copy, with its channels or else its time contiguous."""
+    if x.flags.aligned and x.shape[-1] > 1 and x.strides[-2] == x.itemsize:
+        return x
+    return rows(x)
 
 
 def _coefficients(x: Array, sizes: tuple[int, ...]) -> Array:

@@ -145,6 +145,42 @@ INLINE int all_lanes(ivec mask) {
     return all != 0;
 }
 
+/* Transposition */
+
+/* (x0, y0, x1, y1, ...): of the first halves of two vectors, and of the second halves. */
+#if VECTOR_BYTES == 16 && HELIX_DOUBLE
+#define FIRST_HALVES 0, 2
+#define SECOND_HALVES 1, 3
+#elif VECTOR_BYTES == 16 || (VECTOR_BYTES == 32 && HELIX_DOUBLE)
+#define FIRST_HALVES 0, 4, 1, 5
+#define SECOND_HALVES 2, 6, 3, 7
+#elif VECTOR_BYTES == 32 || HELIX_DOUBLE
+#define FIRST_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define SECOND_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SECOND_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (ivec){__VA_ARGS__})
+#endif
+
+/* Interleaving the halves of the rows of a square log2(WIDTH) times transposes it. */
+INLINE void transpose(vec square[WIDTH]) {
+#pragma GCC unroll 4
+    for (int done = 1; done < WIDTH; done *= 2) {
+        vec next[WIDTH];
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDTH / 2; i++) {
+            next[2 * i] = SHUFFLE(square[i], square[i + WIDTH / 2], FIRST_HALVES);
+            next[2 * i + 1] = SHUFFLE(square[i], square[i + WIDTH / 2], SECOND_HALVES);
+        }
+        memcpy(square, next, sizeof next);
+    }
+}
+
 /* Exponentials */
 
 INLINE vec nearest_integer(vec x) { return (x + (real)MAGIC) - (real)MAGIC; }
