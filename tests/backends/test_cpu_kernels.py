@@ -379,6 +379,22 @@ def conv_reference(x, weight, bias=None, initial_state=None, activation=None):
     return p * sigmoid(p) if activation == "silu" else p
 
 
+def with_contiguous_channels(x):
+    return None if x is None else np.ascontiguousarray(x.mT).mT
+
+
+def conv_inputs(rng, sizes, without=(), time="contiguous"):
+    b, d, l, k = sizes
+    x = rng.standard_normal((b, d, l))
+    return (
+        x if time == "contiguous" else with_contiguous_channels(x),
+        rng.standard_normal((d, k)),
+        None if "bias" in without else rng.standard_normal(d),
+        None if "past" in without else rng.standard_normal((b, d, k - 1)),
+    )
+
+
+@pytest.mark.parametrize("time", ["contiguous", "in rows"])
 @pytest.mark.parametrize("activation", ["silu", None])
 @pytest.mark.parametrize(
     ("sizes", "without"),
@@ -386,22 +402,87 @@ def conv_reference(x, weight, bias=None, initial_state=None, activation=None):
         ((2, 5, 9, 4), ()),
         ((1, 17, 130, 4), ("past",)),
         ((2, 8, 260, 3), ("bias",)),
+        ((1, 3, 67, 2), ()),
         ((3, 33, 2, 5), ()),
         ((2, 3, 6, 1), ()),
+        ((1, 2, 1050, 4), ()),
+        ((1, 2, 2048, 7), ("past", "bias")),
+        ((2, 1, 5, 4), ()),
+        ((1, 3, 1, 4), ()),
         ((0, 3, 6, 4), ()),
         ((2, 0, 6, 4), ()),
         ((2, 3, 0, 4), ()),
     ],
 )
-def test_causal_conv1d(rng, sizes, without, activation):
-    b, d, l, k = sizes
-    inputs = (
-        rng.standard_normal((b, d, l)),
-        rng.standard_normal((d, k)),
-        None if "bias" in without else rng.standard_normal(d),
-        None if "past" in without else rng.standard_normal((b, d, k - 1)),
-    )
+def test_causal_conv1d(rng, sizes, without, activation, time):
+    inputs = conv_inputs(rng, sizes, without, time)
     check("causal_conv1d", conv_reference, inputs, {"activation": activation}, rng)
+
+
+@pytest.mark.parametrize("k", range(1, 8))
+def test_causal_conv1d_of_any_length(rng, k):
+    for l in (*range(1, 40), 1023, 1024, 1025, 1031):
+        inputs = conv_inputs(rng, (1, 2, l, k))
+        (y,), _ = K["causal_conv1d"](*inputs, activation="silu")
+        assert error(y, conv_reference(*inputs, activation="silu")) < 1e-13
+        g = rng.standard_normal(y.shape)
+        x, *others = inputs
+        there = K["causal_conv1d_vjp"]((g,), [True] * 4, inputs, (), activation="silu")
+        inputs = (with_contiguous_channels(x), *others)
+        back = K["causal_conv1d_vjp"]((g,), [True] * 4, inputs, (), activation="silu")
+        for found, wanted in zip(there, back, strict=True):
+            assert error(found, wanted) < 1e-13
+
+
+def test_more_taps_than_steps_in_a_block(rng):
+    for l in (3, 1040, 2500):
+        inputs = conv_inputs(rng, (1, 2, l, 1100))
+        check("causal_conv1d", conv_reference, inputs, {"activation": None}, rng)
+
+
+def test_causal_conv1d_lies_in_memory_as_x_does(rng):
+    inputs = conv_inputs(rng, (2, 20, 30, 4))
+    g = rng.standard_normal((2, 20, 30))
+    for same, other in ((np.asarray, with_contiguous_channels), (with_contiguous_channels,) * 2):
+        x = same(inputs[0])
+        (y,), _ = K["causal_conv1d"](x, *inputs[1:])
+        results = [
+            K["causal_conv1d_vjp"]((h,), [True] * 4, (x, *inputs[1:]), ())
+            for h in (g, other(g), np.repeat(g, 2, axis=2)[..., ::2])
+        ]
+        assert y.strides == x.strides == results[0][0].strides
+        assert bits(results[0]) == bits(results[1]) == bits(results[2])
+
+
+def test_causal_conv1d_of_a_part_of_an_array(rng):
+    whole = rng.standard_normal((3, 9, 50))
+    x, others = whole[1:, 2:7, 3:40], conv_inputs(rng, (2, 5, 37, 4))[1:]
+    check("causal_conv1d", conv_reference, (x, *others), {"activation": "silu"}, rng)
+    one = np.broadcast_to(whole[:1, :1, :20], (2, 5, 20))
+    (y,), _ = K["causal_conv1d"](one, *others)
+    assert error(y, conv_reference(one, *others)) < 1e-13
+
+
+@pytest.mark.parametrize("time", ["contiguous", "in rows"])
+@pytest.mark.parametrize("l", [5, 37, 1030])
+def test_nan_and_inf_reach_only_what_depends_on_them(rng, l, time):
+    b, d, k = 1, 3, 4
+    x, weight, *_ = conv_inputs(rng, (b, d, l, k), time=time)
+    x[0, 0, 1], x[0, 1, l - 1] = np.nan, np.inf
+    (y,), _ = K["causal_conv1d"](x, weight)
+    finite = np.isfinite(y[0])
+    assert np.array_equal(np.flatnonzero(~finite[0]), np.arange(1, min(1 + k, l)))
+    assert np.array_equal(np.flatnonzero(~finite[1]), [l - 1])
+    assert finite[2].all()
+    g = rng.standard_normal(y.shape)
+    dx, dweight, *_ = K["causal_conv1d_vjp"]((g,), [True] * 4, (x, weight, None, None), ())
+    assert np.isfinite(dx).all()
+    # The last step is an input of the last tap alone.
+    assert np.array_equal(np.isfinite(dweight), [[False] * 4, [True] * 3 + [False], [True] * 4])
+    g[0, 2, l - 1] = np.nan
+    dx, dweight, *_ = K["causal_conv1d_vjp"]((g,), [True] * 4, (x, weight, None, None), ())
+    assert np.array_equal(np.flatnonzero(np.isnan(dx[0, 2])), np.arange(l - k, l))
+    assert np.isfinite(dx[0, :2]).all()
 
 
 # Normalisation
@@ -500,9 +581,10 @@ def test_equal_bits_for_any_number_of_threads(three_threads, rng, groups):
             found += outputs
             found += K["selective_scan_vjp"](outputs, [True] * 9, inputs, residuals, **attributes)
         x, weight = inputs[0], inputs[2]
-        conv = (x, weight, None, None)
-        (y,), _ = K["causal_conv1d"](*conv, activation="silu")
-        found += K["causal_conv1d_vjp"]((y,), [True] * 4, conv, (), activation="silu")
+        for same in (np.ascontiguousarray, with_contiguous_channels):
+            conv = (same(x), weight, None, None)
+            (y,), _ = K["causal_conv1d"](*conv, activation="silu")
+            found += [y, *K["causal_conv1d_vjp"]((y,), [True] * 4, conv, (), activation="silu")]
         tall = np.ascontiguousarray(x.mT)
         (y,), residuals = K["rms_norm"](tall, inputs[5], None, eps=1e-6)
         found += K["rms_norm_vjp"]((y,), [True] * 3, (tall, inputs[5], None), residuals, eps=1e-6)

@@ -174,7 +174,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct helix_table:
         helix_work scan_forward, scan_backward
-        helix_work conv_forward, conv_backward
+        helix_work conv_forward, conv_backward, conv_time_forward, conv_time_backward
         helix_work norm_forward, norm_backward
         helix_work softmax_forward, softmax_backward
         helix_work map

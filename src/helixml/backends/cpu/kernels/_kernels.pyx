@@ -226,18 +226,24 @@ cdef class Scan:
 
 
 cdef class Conv:
-    """One causal convolution."""
+    """One causal convolution, of (b, l, d) or, along contiguous time, of (b, d, l)."""
 
     cdef helix_conv call
     cdef const helix_table *table
     cdef object arrays
+    cdef bint along_time
 
-    def __init__(self, silu, x, weight, bias, past, y):
+    def __init__(self, along_time, silu, x, weight, bias, past, y):
         cdef helix_conv *c = &self.call
         self.arrays = [x, weight, bias, past, y]
-        self.table = _table(x)
-        c.batch, c.length, c.channels = x.shape
-        c.taps, c.silu = weight.shape[0], silu
+        self.table, self.along_time = _table(x), along_time
+        if along_time:
+            c.batch, c.channels, c.length = x.shape
+            c.taps = weight.shape[1]
+        else:
+            c.batch, c.length, c.channels = x.shape
+            c.taps = weight.shape[0]
+        c.silu = silu
         c.x, c.y, c.past = _rows(x), _rows(y), _rows(past)
         c.weight, c.bias = _data(weight), _data(bias)
 
@@ -250,11 +256,19 @@ cdef class Conv:
 
     def forward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.conv_forward, &self.call, items, grain)
+        cdef const helix_table *table = self.table
+        _run(
+            table.conv_time_forward if self.along_time else table.conv_forward,
+            &self.call, items, grain,
+        )
 
     def backward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.conv_backward, &self.call, items, grain)
+        cdef const helix_table *table = self.table
+        _run(
+            table.conv_time_backward if self.along_time else table.conv_backward,
+            &self.call, items, grain,
+        )
 
 
 cdef class Norm:

@@ -1,7 +1,8 @@
-"""The causal depthwise convolution on raw arrays; the kernel is conv.c.
+"""The causal depthwise convolution on raw arrays; the kernels are conv.c and conv_time.c.
 
-The kernel wants channels contiguous: x as (b, l, d), the weight as (k, d). The arrays
-(b, d, l) that layers pass are usually views of such memory and then cost no copy.
+The first wants channels contiguous: x as (b, l, d), the weight as (k, d). The arrays (b, d, l)
+that layers pass are usually views of such memory. The second takes them as they are, with time
+contiguous. Either way what lies in memory as x does costs no copy.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def causal_conv1d(
     -------
     outputs : y (b, d, l).
     """
-    b, d, l = x.shape
-    y = empty((b, l, d), x.dtype)
-    conv = _conv(x, weight, bias, initial_state, activation, y)
-    share(conv.forward, _items(x), x.size * weight.shape[1])
-    return (y.mT,), ()
+    along_time = _has_contiguous_time(x)
+    y = _view(empty(_view(x, along_time).shape, x.dtype), along_time)
+    conv = _conv(along_time, x, weight, bias, initial_state, activation, y)
+    share(conv.forward, _items(x, along_time), x.size * weight.shape[1])
+    return (y,), ()
 
 
 def causal_conv1d_vjp(
@@ -57,30 +58,55 @@ def causal_conv1d_vjp(
     x, weight, bias, initial_state = inputs
     (g,) = cotangents
     assert x is not None and weight is not None and g is not None
-    b, d, l = x.shape
+    b, d, _ = x.shape
     k = weight.shape[1]
-    items = _items(x)
-    conv = _conv(x, weight, bias, initial_state, activation, None)
-    dx = empty((b, l, d), x.dtype)
-    dweight, dbias = np.zeros((items, k, d), x.dtype), np.zeros((items, d), x.dtype)
-    dpast = None if initial_state is None else np.zeros((b, k - 1, d), x.dtype)
-    conv.set_gradients(rows(g.mT), dx, dweight, dbias, dpast)
+    along_time = _has_contiguous_time(x)
+    items = _items(x, along_time)
+    conv = _conv(along_time, x, weight, bias, initial_state, activation, None)
+    dx = _view(empty(_view(x, along_time).shape, x.dtype), along_time)
+    dpast = None
+    if initial_state is not None:
+        dpast = _view(np.zeros(_view(initial_state, along_time).shape, x.dtype), along_time)
+    if along_time:
+        dweight, dbias = empty((b, d, k), x.dtype), empty((b, d), x.dtype)
+    else:
+        dweight, dbias = np.zeros((items, k, d), x.dtype), np.zeros((items, d), x.dtype)
+    conv.set_gradients(
+        rows(_view(g, along_time)),
+        _view(dx, along_time),
+        dweight,
+        dbias,
+        None if dpast is None else _view(dpast, along_time),
+    )
     share(conv.backward, items, x.size * k)
+    dweight = dweight.sum(axis=0)
     return (
-        dx.mT if needs[0] else None,
-        dweight.sum(axis=0).T if needs[1] else None,
+        dx if needs[0] else None,
+        (dweight if along_time else dweight.T) if needs[1] else None,
         dbias.sum(axis=0) if needs[2] and bias is not None else None,
-        dpast.mT if needs[3] and dpast is not None else None,
+        dpast if needs[3] else None,
     )
 
 
-def _items(x: Array) -> int:
-    """Return the number of items of work: (batch, piece of time)."""
-    b, _, l = x.shape
-    return int(b * math.ceil(l / _kernels.CONV_STEPS))
+def _has_contiguous_time(x: Array) -> bool:
+    """Say whether x (b, d, l) is for conv_time.c: time is contiguous, and channels are not."""
+    has_channels = x.shape[1] > 1 and x.strides[1] == x.itemsize
+    return bool(x.strides[2] == x.itemsize and not has_channels)
+
+
+def _view(x: Array, along_time: bool) -> Array:
+    """Return (b, d, l) as the kernel takes it, or what the kernel takes as (b, d, l)."""
+    return x if along_time else x.mT
+
+
+def _items(x: Array, along_time: bool) -> int:
+    """Return the number of items of work: (batch, channel) or (batch, piece of time)."""
+    b, d, l = x.shape
+    return int(b * (d if along_time else math.ceil(l / _kernels.CONV_STEPS)))
 
 
 def _conv(
+    along_time: bool,
     x: Array,
     weight: Array,
     bias: Array | None,
@@ -90,10 +116,11 @@ def _conv(
 ) -> _kernels.Conv:
     """Describe a convolution to the kernel, copying what is not laid out as it wants."""
     return _kernels.Conv(
+        along_time,
         activation == "silu",
-        rows(x.mT),
-        np.ascontiguousarray(weight.T),
+        rows(_view(x, along_time)),
+        np.ascontiguousarray(weight if along_time else weight.T),
         None if bias is None else np.ascontiguousarray(bias),
-        None if initial_state is None else rows(initial_state.mT),
-        y,
+        None if initial_state is None else rows(_view(initial_state, along_time)),
+        None if y is None else _view(y, along_time),
     )

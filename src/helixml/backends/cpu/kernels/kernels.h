@@ -45,7 +45,9 @@ typedef struct {
     void *dstate;               /* (b, n, d): in the last state's cotangent, out the first's */
 } helix_scan;
 
-/* Causal depthwise convolution; items are (batch, piece of HELIX_CONV_STEPS steps). */
+/* Causal depthwise convolution. If channels are contiguous, items are (batch, piece of
+   HELIX_CONV_STEPS steps). If time is, every `helix_rows` has rows of time, with step_stride
+   between channels, and items are (batch, channel). */
 enum { HELIX_CONV_STEPS = 128 };
 
 typedef struct {
@@ -53,11 +55,11 @@ typedef struct {
     int silu;
     helix_rows x, y;
     helix_rows past;            /* (b, k - 1, d): what came before x */
-    const void *weight, *bias;  /* (k, d); (d,) or NULL */
+    const void *weight, *bias;  /* (k, d), or (d, k) if time is contiguous; (d,) or NULL */
 
     /* backward only */
     helix_rows g, dx, dpast;
-    void *dweight, *dbias;      /* (items, k, d), (items, d): zeros on entry */
+    void *dweight, *dbias;      /* (items, k, d), (items, d): zeros on entry; or (b, d, k), (b, d) */
 } helix_conv;
 
 /* Normalisation of rows by root mean square or, if centred, by mean and variance; items are runs of
@@ -237,6 +239,8 @@ typedef struct {
     KERNEL(scan_backward, variant)                                                          \
     KERNEL(conv_forward, variant)                                                           \
     KERNEL(conv_backward, variant)                                                          \
+    KERNEL(conv_time_forward, variant)                                                      \
+    KERNEL(conv_time_backward, variant)                                                     \
     KERNEL(norm_forward, variant)                                                           \
     KERNEL(norm_backward, variant)                                                          \
     KERNEL(softmax_forward, variant)                                                        \
