@@ -14,7 +14,7 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, rows, share
+from helixml.backends.cpu.kernels.layout import Array, contiguous, rows, share
 
 
 def causal_conv1d(
@@ -119,8 +119,8 @@ def _conv(
         along_time,
         activation == "silu",
         rows(_view(x, along_time)),
-        np.ascontiguousarray(weight if along_time else weight.T),
-        None if bias is None else np.ascontiguousarray(bias),
+        contiguous(weight if along_time else weight.T),
+        None if bias is None else contiguous(bias),
         None if initial_state is None else rows(_view(initial_state, along_time)),
         None if y is None else _view(y, along_time),
     )

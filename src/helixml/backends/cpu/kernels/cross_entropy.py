@@ -8,7 +8,7 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, share, table
+from helixml.backends.cpu.kernels.layout import Array, contiguous, share, table
 
 
 def cross_entropy(
@@ -67,7 +67,7 @@ def cross_entropy_vjp(
         return None, None
     if reduction == "mean":
         g = np.asarray(g / _counted(target, ignore_index), logits.dtype)
-    g_rows = np.ascontiguousarray(np.broadcast_to(g, target.shape)).reshape(-1)
+    g_rows = contiguous(np.broadcast_to(g, target.shape)).reshape(-1)
     dlogits = empty(logits.shape, logits.dtype)
     loss = _loss(logits, target, ignore_index, label_smoothing, None, *residuals)
     loss.set_gradients(g_rows, table(dlogits))
@@ -95,7 +95,7 @@ def _loss(
         ignore_index,
         label_smoothing,
         table(logits),
-        np.ascontiguousarray(target, dtype=np.int64).reshape(-1),
+        contiguous(target.astype(np.int64, copy=False)).reshape(-1),
         losses,
         top,
         sums,

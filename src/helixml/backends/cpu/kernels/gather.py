@@ -12,7 +12,7 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, rows, share
+from helixml.backends.cpu.kernels.layout import Array, contiguous, rows, share
 
 ELEMENTS_IN_ITEM = 1 << 14  # of a gather
 SHORTEST_ROW = 64  # bytes; NumPy takes shorter ones as fast
@@ -77,4 +77,4 @@ def scatter_add(x: Array, indices: Array, *, axis: int, size: int) -> Array | No
 
 def _flat(indices: Array) -> Array:
     """Return the indices as a vector of int64."""
-    return np.ascontiguousarray(indices, np.int64).reshape(-1)
+    return contiguous(indices.astype(np.int64, copy=False)).reshape(-1)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32 or float64, all of one call alike
@@ -19,7 +18,12 @@ def rows(x: Array) -> Array:
     """Return x, or a copy of it, aligned and with its last axis contiguous."""
     if x.flags.aligned and (x.shape[-1] <= 1 or x.strides[-1] == x.itemsize):
         return x
-    return np.ascontiguousarray(x)
+    return x.copy()  # np.ascontiguousarray would return what is contiguous but not aligned
+
+
+def contiguous(x: Array) -> Array:
+    """Return x, or a copy of it, aligned and in C order."""
+    return x if x.flags.c_contiguous and x.flags.aligned else x.copy()
 
 
 def table(x: Array) -> Array:

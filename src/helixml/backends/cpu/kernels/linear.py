@@ -12,7 +12,7 @@ import numpy as np
 
 from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.activation import activation as activation_kernels
-from helixml.backends.cpu.kernels.layout import Array
+from helixml.backends.cpu.kernels.layout import Array, contiguous
 from helixml.backends.cpu.kernels.matmul import is_large, matmul, multiply
 
 # Their derivatives are functions of what they are given, that of relu is one of its value.
@@ -46,7 +46,7 @@ def linear(
             x.reshape(rows, -1),
             weight.T,
             y.reshape(rows, columns),
-            bias=None if bias is None else np.ascontiguousarray(bias),
+            bias=None if bias is None else contiguous(bias),
             activation=activation,
             before=None if before is None else before.reshape(rows, columns),
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, share, table
+from helixml.backends.cpu.kernels.layout import Array, contiguous, share, table
 
 # The gradient of the weight is summed over rows in at most so many parts, then over the parts.
 MOST_PARTS = 16
@@ -125,9 +125,9 @@ def _forward(
     y = empty(x.shape, x.dtype)
     total = None if residual is None else empty(x.shape, x.dtype)
     in_item = _rows_in_item(scale.size)
-    norm = _kernels.Norm(in_item, eps, table(x), np.ascontiguousarray(weight), mean, scale)
+    norm = _kernels.Norm(in_item, eps, table(x), contiguous(weight), mean, scale)
     norm.set_outputs(
-        None if bias is None else np.ascontiguousarray(bias),
+        None if bias is None else contiguous(bias),
         None if residual is None else table(residual),
         None if total is None else table(total),
         table(y),
@@ -154,7 +154,7 @@ def _backward(
     dx = empty(s.shape, s.dtype)
     dweight = np.zeros((items, s.shape[-1]), s.dtype)
     dbias = np.zeros_like(dweight)
-    norm = _kernels.Norm(in_item, eps, table(s), np.ascontiguousarray(weight), mean, scale)
+    norm = _kernels.Norm(in_item, eps, table(s), contiguous(weight), mean, scale)
     norm.set_gradients(
         table(g),
         None if g_total is None else table(g_total),
