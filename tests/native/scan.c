@@ -10,32 +10,41 @@ typedef struct {
     int softplus, fixed_B, fixed_C, has_D, has_bias, has_z, odd;
 } shape;
 
-/* (batch, group, step, column) with gaps between rows. */
+/* (batch, group, step, column) with gaps between rows, of columns or of steps. */
 typedef struct {
     array memory;
-    ptrdiff_t batch, group, step;
+    ptrdiff_t batch, group, step, column; /* strides */
 } block;
 
 static block new_block(ptrdiff_t batch, ptrdiff_t groups, ptrdiff_t length, ptrdiff_t columns,
                        int is_random) {
-    block x;
-    x.step = columns + any_below(2) * 3;
+    block x = {.step = columns + any_below(2) * 3, .column = 1};
     x.group = length * x.step + any_below(2) * 5;
     x.batch = groups * x.group;
-    ptrdiff_t size = batch && groups && length && columns
-                         ? (batch - 1) * x.batch + (groups - 1) * x.group + (length - 1) * x.step +
-                               columns
-                         : 0;
+    ptrdiff_t size = 0;
+    if (batch && groups && length && columns)
+        size = (batch - 1) * x.batch + (groups - 1) * x.group + (length - 1) * x.step + columns;
     x.memory = is_random ? random_array(size, -1, 1) : new_array(size);
     return x;
 }
 
+/* An input (batch, step, channel) of which either the channels or the steps are contiguous. */
+static block new_input(ptrdiff_t batch, ptrdiff_t length, ptrdiff_t channels) {
+    if (any_below(2) || channels < 2 || !batch || !length)
+        return new_block(batch, 1, length, channels, 1);
+    block x = {.step = 1, .column = length + any_below(2) * 3};
+    x.batch = channels * x.column + any_below(2) * 5;
+    ptrdiff_t size = (batch - 1) * x.batch + (channels - 1) * x.column + length;
+    x.memory = random_array(size, -1, 1);
+    return x;
+}
+
 static wide *at(block x, ptrdiff_t batch, ptrdiff_t group, ptrdiff_t step, ptrdiff_t column) {
-    return &x.memory.exact[batch * x.batch + group * x.group + step * x.step + column];
+    return &x.memory.exact[batch * x.batch + group * x.group + step * x.step + column * x.column];
 }
 
 static helix_rows rows_of(block x) {
-    return (helix_rows){x.memory.data, x.batch, x.group, x.step};
+    return (helix_rows){x.memory.data, x.batch, x.group, x.step, x.column};
 }
 
 static wide sigmoid(wide x) { return 1 / (1 + expl(-x)); }
@@ -126,11 +135,11 @@ static operands make_operands(const shape *s) {
         .C = random_array(s->fixed_C ? n * d : 0, -1, 1),
         .D = random_array(d, -1, 1), .bias = random_array(d, -1, 1),
         .states = new_array(b * (chunks + 1) * n * d),
-        .u = new_block(b, 1, l, d, 1), .delta = new_block(b, 1, l, d, 1),
-        .z = new_block(b, 1, l, d, 1), .y = new_block(b, 1, l, d, 0),
+        .u = new_input(b, l, d), .delta = new_input(b, l, d), .z = new_input(b, l, d),
+        .g = new_input(b, l, d), .y = new_block(b, 1, l, d, 0),
         .b = new_block(s->fixed_B ? 0 : b, s->groups, l, n, 1),
         .c = new_block(s->fixed_C ? 0 : b, s->groups, l, n, 1),
-        .g = new_block(b, 1, l, d, 1), .du = new_block(b, 1, l, d, 0),
+        .du = new_block(b, 1, l, d, 0),
         .ddelta = new_block(b, 1, l, d, 0), .dz = new_block(b, 1, l, d, 0),
         .dA = zero_array(b * n * d), .dD = zero_array(b * d), .dbias = zero_array(b * d),
         .dB = zero_array(s->fixed_B ? b * n * d : b * s->groups * l * n),
@@ -174,9 +183,9 @@ static void test_shape(const helix_table *table, shape s) {
         .dD = o.dD.data, .dbias = o.dbias.data, .dstate = o.dstate.data,
     };
     if (s.fixed_B)
-        call.B = (helix_rows){o.B.data, 0, 0, s.channels};
+        call.B = (helix_rows){o.B.data, 0, 0, s.channels, 1};
     if (s.fixed_C)
-        call.C = (helix_rows){o.C.data, 0, 0, s.channels};
+        call.C = (helix_rows){o.C.data, 0, 0, s.channels, 1};
     if (s.has_z)
         call.z = rows_of(o.z), call.dz = rows_of(o.dz);
     for (ptrdiff_t b = 0; b < s.batch; b++)
