@@ -14,7 +14,6 @@ import pytest
 
 from helixml.backends.cpu import kernels, threads
 from helixml.backends.cpu.kernels import layout
-from helixml.errors import ValueRangeError
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
@@ -598,29 +597,3 @@ def test_equal_bits_for_any_number_of_threads(three_threads, rng, groups):
         threads.set_num_threads(n)
         results.append(everything())
     assert results[0] == results[1] == results[2]
-
-
-def test_number_of_threads_has_limits(monkeypatch):
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 4)
-    assert threads.get_num_threads() == 4
-    threads.set_num_threads(3)
-    assert threads.get_num_threads() == 3
-    threads.set_num_threads(100)
-    assert threads.get_num_threads() == 4
-    threads.set_num_threads(None)
-    with pytest.raises(ValueRangeError, match="at least 1, got 0"):
-        threads.set_num_threads(0)
-
-
-def test_cgroup_quotas_are_read(tmp_path):
-    membership, root = tmp_path / "cgroup", tmp_path / "fs"
-    for folder in ("a/b", "cpu/c"):
-        (root / folder).mkdir(parents=True)
-    (root / "a/cpu.max").write_text("150000 100000\n")
-    (root / "a/b/cpu.max").write_text("max 100000\n")
-    (root / "cpu/c/cpu.cfs_quota_us").write_text("-1\n")
-    (root / "cpu/cpu.cfs_quota_us").write_text("50000\n")
-    (root / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    membership.write_text("3:memory:/x\n2:cpu,cpuacct:/c\n0::/a/b\n")
-    assert sorted(threads._cgroup_quotas(str(membership), str(root))) == [0.5, 1.5]
-    assert list(threads._cgroup_quotas(str(tmp_path / "missing"), str(root))) == []
