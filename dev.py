@@ -25,6 +25,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -39,8 +40,19 @@ PEER_PACKAGES = (f"torch=={TORCH}", "numpy")
 MISSING = 69
 LEAST_PYTHON = (3, 11)
 
-# What `test --all` repeats the tests with, beside the compiled build.
+# What `test --all` repeats the tests with, beside the compiled build; but not the C tests, which
+# would be the same again.
 OTHER_CONFIGURATIONS = ({"HELIXML_PURE": "1"}, {"HELIXML_KERNELS": "0"})
+# And the kernels' tests with kernels built with sanitizers: these, the library that must be loaded
+# before Python, its options, and which tests. Races need threads; forks are beyond the sanitizer.
+SANITIZERS = (
+    ("address,undefined", "libasan.so", "detect_leaks=0:allocator_may_return_null=1", ""),
+    ("thread", "libtsan.so", "halt_on_error=1", "thread and not fork and not workers"),
+)
+KERNEL_TESTS = ("*_kernel.py", "*_kernels.py", "layout.py", "matmul.py", "threads.py")
+# These compile and run the C tests for aarch64.
+AARCH64_TOOLS = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
+AARCH64_PACKAGES = ("gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user")
 LINTERS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
@@ -88,6 +100,12 @@ def missing_packages() -> list[str]:
     if not (module_exists("ensurepip") or packed_pip() or module_exists("pip")):
         packages.append(name + "-venv")
     return packages
+
+
+def print_installation(packages: Iterable[str]) -> None:
+    """Print the line that installs Debian packages."""
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    print(*sudo, "apt-get install -y", *packages, file=sys.stderr, flush=True)
 
 
 def module_exists(name: str) -> bool:
@@ -152,8 +170,7 @@ def prepare(*extras: str) -> None:
     packages = missing_packages()
     if packages:
         say("something is missing; this installs it:")
-        sudo = [] if os.geteuid() == 0 else ["sudo"]
-        print(*sudo, "apt-get install -y", *packages, file=sys.stderr)
+        print_installation(packages)
         sys.exit(MISSING)
     if not known_home:
         # An environment of another Python or place is made anew; one without a stamp is completed.
@@ -181,7 +198,7 @@ def train(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests; with ``--all`` the slow ones too, and everything in every configuration."""
+    """Run the tests; with ``--all`` the slow ones too, and in every configuration."""
     prepare("dev", "plot")
     everything = "--all" in arguments
     arguments = [word for word in arguments if word != "--all"]
@@ -193,13 +210,57 @@ def test(arguments: list[str]) -> int:
             return 2
         environment["HELIXML_DEVICE"] = arguments[place + 1]
         del arguments[place : place + 2]
-    pytest = (PYTHON, "-m", "pytest", *([] if everything else ["-m", "not slow"]), *arguments)
-    codes = []
-    for other in ({}, *OTHER_CONFIGURATIONS) if everything else ({},):
-        if other:
-            say("once more with " + " ".join(f"{key}={value}" for key, value in other.items()))
-        codes.append(run(*pytest, **environment, **other))
+    if not everything:
+        return run(PYTHON, "-m", "pytest", "-m", "not slow", *arguments, **environment)
+    if not all(map(shutil.which, AARCH64_TOOLS)):
+        say("the C tests are not run for aarch64; they are, once this has installed what it takes:")
+        print_installation(AARCH64_PACKAGES)
+    pytest = (PYTHON, "-m", "pytest", *arguments)
+    codes = [run(*pytest, **environment)]
+    for other in OTHER_CONFIGURATIONS:
+        say("once more with " + " ".join(f"{key}={value}" for key, value in other.items()))
+        codes.append(run(*pytest, "--ignore=tests/native", **environment, **other))
+    codes += [test_sanitized(*sanitizer) for sanitizer in SANITIZERS]
     return next((code for code in codes if code), 0)
+
+
+def test_sanitized(sanitizers: str, library: str, options: str, which: str) -> int:
+    """Build the kernels with sanitizers, into a folder of their own, and run their tests."""
+    loaded = compiler_file(library)
+    if loaded is None or os.environ.get("HELIXML_BUILD") == "never":
+        say(f"no tests with -fsanitize={sanitizers}, for want of {library}")
+        return 0
+    say(f"once more the kernels' tests, with kernels built with -fsanitize={sanitizers}")
+    folder = ROOT / "build" / "sanitized" / sanitizers.replace(",", "-")
+    package = folder / "lib"
+    build = (PYTHON, "setup.py", "-q", "build", "--build-base", folder, "--build-lib", package)
+    code = run(*build, HELIXML_BUILD="require", HELIXML_SANITIZE=sanitizers)
+    if code:
+        return code
+    patterns = [ROOT / "tests" / "backends" / f"test_{name}" for name in KERNEL_TESTS]
+    tests = {path for pattern in patterns for path in glob.glob(str(pattern))}
+    # It repeats the tests of all ops, for each kernel.
+    tests.discard(str(ROOT / "tests" / "backends" / "test_removed_kernels.py"))
+    selection = ("-m", "not slow", *(("-k", which) if which else ()), *sorted(tests))
+    return run(
+        *(PYTHON, "-m", "pytest", "--capture=sys"),  # all else would hide what sanitizers print
+        *selection,
+        LD_PRELOAD=loaded,
+        PYTHONPATH=str(package),
+        ASAN_OPTIONS=options,
+        TSAN_OPTIONS=options,
+        UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
+    )
+
+
+def compiler_file(name: str) -> str | None:
+    """Find a library of the C compiler; None if it has none of this name."""
+    compiler = os.environ.get("CC", "gcc").split()[0]
+    if not shutil.which(compiler):
+        return None
+    command = [compiler, f"-print-file-name={name}"]
+    path = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    return path if os.path.isabs(path) else None  # gcc repeats a name that it does not know
 
 
 def prepare_peers() -> None:

@@ -6,7 +6,8 @@
 
 Environment: HELIXML_BUILD=require makes a failed build an error, =never builds no extension
 (default: what does not build is left out, with a warning); HELIXML_SANITIZE=address,undefined
-adds sanitizers; HELIXML_CYTHON_DEBUG=1 turns Cython's bounds checks on.
+(or =thread) builds the kernels alone, with sanitizers; HELIXML_CYTHON_DEBUG=1 turns Cython's
+bounds checks on.
 """
 
 import os
@@ -38,7 +39,7 @@ if X86:
     INSTRUCTION_SETS["avx512"] = [f"-mavx512{part}" for part in ("f", "dq", "vl", "bw")]
     INSTRUCTION_SETS["avx512"] += ["-mfma", "-mprefer-vector-width=512"]
 if SANITIZE:
-    FLAGS += ["-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+    FLAGS += ["-O1", "-g1", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
 VARIANT = "-".join(filter(None, [SANITIZE.replace(",", "-"), "debug" if DEBUG else ""])) or "plain"
 
 
@@ -104,7 +105,7 @@ def extensions():
 
     macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
     common = {
-        "extra_compile_args": ["-g", f"-fsanitize={SANITIZE}"] if SANITIZE else [],
+        "extra_compile_args": ["-O1", "-g1", f"-fsanitize={SANITIZE}"] if SANITIZE else [],
         "extra_link_args": [f"-fsanitize={SANITIZE}"] if SANITIZE else [],
     }
     folder = f"build/cython/{VARIANT}"
@@ -128,7 +129,7 @@ def extensions():
             extra_link_args=common["extra_link_args"],
         )
         for pxd in sorted(CORE.glob("*.pxd"))
-        if pxd.with_suffix(".py").exists()
+        if pxd.with_suffix(".py").exists() and not SANITIZE
     ]
     plain = {"language_level": 3, "binding": True}
     unchecked = {

@@ -161,6 +161,7 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
     assert command.endswith("-m pytest -m not slow -x")
     assert environment == {"HELIXML_DEVICE": "reference"}
     commands.clear()
+    monkeypatch.setattr(dev, "compiler_file", lambda name: None)
     assert dev.main(["test", "--all"]) == 0
     assert [environment for _, environment in commands] == [
         {},
@@ -168,11 +169,42 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
         {"HELIXML_KERNELS": "0"},
     ]
     assert commands[0][0].endswith("-m pytest")
+    assert commands[1][0].endswith("-m pytest --ignore=tests/native")
     assert dev.main(["test", "--device"]) == 2
+
+
+def test_sanitized_kernels_are_built_and_tested_apart(dev, commands, monkeypatch):
+    monkeypatch.delenv("HELIXML_BUILD", raising=False)
+    monkeypatch.setattr(dev, "compiler_file", lambda name: f"/usr/lib/{name}")
+    folder = dev.ROOT / "build" / "sanitized" / "address-undefined"
+    tests = dev.ROOT / "tests" / "backends"
+    tests.mkdir(parents=True)
+    for name in ("test_cpu_kernels.py", "test_removed_kernels.py", "test_base.py"):
+        (tests / name).touch()
+    assert dev.test_sanitized(*dev.SANITIZERS[0]) == 0
+    (build, build_environment), (pytest, environment) = commands
+    assert build.endswith(f"build --build-base {folder} --build-lib {folder / 'lib'}")
+    assert build_environment["HELIXML_SANITIZE"] == "address,undefined"
+    assert pytest.endswith(f"not slow {tests / 'test_cpu_kernels.py'}")
+    assert environment["LD_PRELOAD"] == "/usr/lib/libasan.so"
+    assert environment["PYTHONPATH"] == str(folder / "lib")
+
+
+def test_packages_for_aarch64_are_named_where_they_lack(dev, commands, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+    monkeypatch.setattr(dev, "compiler_file", lambda name: None)
+    monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    assert dev.main(["test", "--all"]) == 0
+    assert "apt-get install -y gcc-aarch64-linux-gnu" in capsys.readouterr().err
+
+
+def test_a_library_that_the_compiler_lacks_is_none(dev):
+    assert dev.compiler_file("libsomething-else.so") is None
 
 
 def test_a_failure_in_any_configuration_fails_the_test_command(dev, monkeypatch):
     monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+    monkeypatch.setattr(dev, "compiler_file", lambda name: None)
     monkeypatch.setattr(dev, "run", lambda *c, **environment: 1 if environment else 0)
     assert dev.main(["test"]) == 0
     assert dev.main(["test", "--all"]) == 1
