@@ -79,11 +79,13 @@ class CpuBackend(BackendBase):
 
     def copy(self, x: Array) -> Array:
         """Return a copy."""
-        return x.copy()
+        fast = self._function("copy", x.dtype)
+        copy = None if fast is None else fast(x)
+        return x.copy() if copy is None else copy
 
     def writable(self, x: Array) -> Array:
         """Return ``x``; a copy if it is read-only, as broadcast views are."""
-        return x if x.flags.writeable else x.copy()
+        return x if x.flags.writeable else self.copy(x)
 
     def assign(self, target: Array, source: Array) -> Array:
         """Overwrite ``target``."""
@@ -186,7 +188,6 @@ class CpuBackend(BackendBase):
     reshape = staticmethod(np.reshape)
     permute_dims = staticmethod(np.transpose)
     broadcast_to = staticmethod(np.broadcast_to)
-    concat = staticmethod(np.concatenate)
     flip = staticmethod(np.flip)
     roll = staticmethod(np.roll)
     tril = staticmethod(np.tril)
@@ -196,6 +197,12 @@ class CpuBackend(BackendBase):
     def getitem(self, x: Array, index: tuple[Any, ...]) -> Array:
         """Return ``x[index]`` for a basic index: a view."""
         return x[index]
+
+    def concat(self, arrays: list[Array], *, axis: int) -> Array:
+        """Return the arrays behind each other along ``axis``."""
+        fast = self._function("concat", arrays[0].dtype)
+        joined = None if fast is None else fast(arrays, axis=axis)
+        return np.concatenate(arrays, axis=axis) if joined is None else joined
 
     def take(self, x: Array, indices: Array, *, axis: int) -> Array:
         """Return the entries of ``x`` along ``axis`` at ``indices``."""
@@ -240,8 +247,11 @@ class CpuBackend(BackendBase):
 
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...]) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
-        result = np.zeros(shape, x.dtype)
-        result[index] = x
+        fast = self._function("place", x.dtype)
+        result = None if fast is None else fast(x, shape, index)
+        if result is None:
+            result = np.zeros(shape, x.dtype)
+            result[index] = x
         return result
 
     def scatter_add(self, x: Array, indices: Array, *, axis: int, size: int) -> Array:

@@ -30,6 +30,7 @@ except ImportError:
 else:
     from helixml.backends.cpu.kernels.activation import activation, gate
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
+    from helixml.backends.cpu.kernels.copying import concat, copy, place
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
     from helixml.backends.cpu.kernels.gather import scatter_add, take
     from helixml.backends.cpu.kernels.linear import linear, linear_vjp
@@ -82,6 +83,9 @@ else:
         _forward, _backward = gate(_name)
         KERNELS += [(_name, _forward, _FLOATS), (f"{_name}_vjp", _backward, _FLOATS)]
     FUNCTIONS |= {
+        "copy": copy,
+        "concat": concat,
+        "place": place,
         "take": take,
         "scatter_add": scatter_add,
         "linear_scan": linear_scan,

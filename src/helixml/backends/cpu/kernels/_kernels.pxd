@@ -34,6 +34,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_BAD_TARGET
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
+    int HELIX_COPY_RUN
     int HELIX_BAD_INDEX, HELIX_SCATTER_COLUMNS
     int HELIX_SCAN_LINES
     int HELIX_PHILOX_RUN
@@ -113,6 +114,11 @@ cdef extern from "kernels.h" nogil:
         const void *g
         helix_rows dlogits
 
+    ctypedef struct helix_copy:
+        Py_ssize_t rows, size
+        helix_rows from_ "from"
+        helix_rows to
+
     ctypedef struct helix_gather:
         Py_ssize_t count, width, size, rows_in_item
         const int64_t *indices
@@ -179,6 +185,7 @@ cdef extern from "kernels.h" nogil:
         helix_work softmax_forward, softmax_backward
         helix_work map
         helix_work loss_forward, loss_backward
+        helix_work copy
         helix_work gather, scatter
         helix_work linear_scan_channels, linear_scan_lines
         helix_work philox, drop

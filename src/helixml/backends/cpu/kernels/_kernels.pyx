@@ -387,6 +387,27 @@ cdef class Map:
         _run(self.table.map, &self.call, items, grain)
 
 
+cdef class Copy:
+    """A copy of rows."""
+
+    cdef helix_copy call
+    cdef const helix_table *table
+    cdef object arrays
+    cdef readonly Py_ssize_t items
+
+    def __init__(self, x, to):
+        cdef helix_copy *c = &self.call
+        self.arrays = [x, to]
+        self.table = _table(x)
+        c.rows, c.size = x.shape
+        c.from_, c.to = _rows(x), _rows(to)
+        self.items = c.rows * ((c.size + HELIX_COPY_RUN - 1) // HELIX_COPY_RUN)
+
+    def run(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.copy, &self.call, items, grain)
+
+
 cdef class Gather:
     """Rows taken from a table, or added to it."""
 

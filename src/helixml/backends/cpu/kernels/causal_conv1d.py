@@ -10,11 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, contiguous, rows, share
+from helixml.backends.cpu.kernels.layout import (
+    Array,
+    contiguous,
+    rows,
+    share,
+    sum_of_parts,
+    zeros,
+)
 
 
 def causal_conv1d(
@@ -66,11 +71,11 @@ def causal_conv1d_vjp(
     dx = _view(empty(_view(x, along_time).shape, x.dtype), along_time)
     dpast = None
     if initial_state is not None:
-        dpast = _view(np.zeros(_view(initial_state, along_time).shape, x.dtype), along_time)
+        dpast = _view(zeros(_view(initial_state, along_time).shape, x.dtype), along_time)
     if along_time:
         dweight, dbias = empty((b, d, k), x.dtype), empty((b, d), x.dtype)
     else:
-        dweight, dbias = np.zeros((items, k, d), x.dtype), np.zeros((items, d), x.dtype)
+        dweight, dbias = zeros((items, k, d), x.dtype), zeros((items, d), x.dtype)
     conv.set_gradients(
         rows(_view(g, along_time)),
         _view(dx, along_time),
@@ -79,11 +84,11 @@ def causal_conv1d_vjp(
         None if dpast is None else _view(dpast, along_time),
     )
     share(conv.backward, items, x.size * k)
-    dweight = dweight.sum(axis=0)
+    dweight = sum_of_parts(dweight)
     return (
         dx if needs[0] else None,
         (dweight if along_time else dweight.T) if needs[1] else None,
-        dbias.sum(axis=0) if needs[2] and bias is not None else None,
+        sum_of_parts(dbias) if needs[2] and bias is not None else None,
         dpast if needs[3] else None,
     )
 

@@ -132,6 +132,14 @@ typedef struct {
 #define HELIX_FUNCTION(name) HELIX_MAP_##name,
 enum helix_function { HELIX_EACH_FUNCTION(HELIX_FUNCTION) };
 
+/* A copy of rows; items are (row, run of HELIX_COPY_RUN elements). */
+enum { HELIX_COPY_RUN = 1 << 14 };
+
+typedef struct {
+    ptrdiff_t rows, size;
+    helix_rows from, to;
+} helix_copy;
+
 /* Rows of a table at indices. Taking them, items are runs of rows_in_item indices; adding them,
    items are runs of HELIX_SCATTER_COLUMNS columns. */
 enum { HELIX_SCATTER_COLUMNS = 32 };
@@ -248,6 +256,7 @@ typedef struct {
     KERNEL(map, variant)                                                                    \
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
+    KERNEL(copy, variant)                                                                   \
     KERNEL(gather, variant)                                                                 \
     KERNEL(scatter, variant)                                                                \
     KERNEL(linear_scan_channels, variant)                                                   \

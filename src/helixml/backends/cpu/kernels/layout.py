@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+from helixml.backends.cpu.kernels._kernels import empty
 
 Array = NDArray[Any]  # float32 or float64, all of one call alike
 
@@ -18,12 +21,34 @@ def rows(x: Array) -> Array:
     """Return x, or a copy of it, aligned and with its last axis contiguous."""
     if x.flags.aligned and (x.shape[-1] <= 1 or x.strides[-1] == x.itemsize):
         return x
-    return x.copy()  # np.ascontiguousarray would return what is contiguous but not aligned
+    return _copied(x)
 
 
 def contiguous(x: Array) -> Array:
     """Return x, or a copy of it, aligned and in C order."""
-    return x if x.flags.c_contiguous and x.flags.aligned else x.copy()
+    return x if x.flags.c_contiguous and x.flags.aligned else _copied(x)
+
+
+def _copied(x: Array) -> Array:
+    dense: Array = empty(x.shape, x.dtype)
+    np.copyto(dense, x)
+    return dense
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return zeros: large ones in memory that was used before, whose pages are there already."""
+    array: Array = empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
+def sum_of_parts(parts: Array) -> Array:
+    """Return the sum of the parts along the first axis, in order; a single part is itself."""
+    if len(parts) == 1:
+        return parts[0]
+    result: Array = empty(parts.shape[1:], parts.dtype)
+    np.add.reduce(parts, axis=0, out=result)
+    return result
 
 
 def table(x: Array) -> Array:

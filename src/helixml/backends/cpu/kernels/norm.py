@@ -8,7 +8,14 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, contiguous, share, table
+from helixml.backends.cpu.kernels.layout import (
+    Array,
+    contiguous,
+    share,
+    sum_of_parts,
+    table,
+    zeros,
+)
 
 # The gradient of the weight is summed over rows in at most so many parts, then over the parts.
 MOST_PARTS = 16
@@ -53,7 +60,7 @@ def rms_norm_vjp(
     dx, dweight, _ = _backward(cotangents, total[0] if total else x, weight, None, scale, eps)
     return (
         dx if needs[0] else None,
-        dweight.sum(axis=0) if needs[1] else None,
+        sum_of_parts(dweight) if needs[1] else None,
         dx if needs[2] and residual is not None else None,
     )
 
@@ -102,8 +109,8 @@ def layer_norm_vjp(
     dx, dweight, dbias = _backward(cotangents, total[0] if total else x, weight, mean, scale, eps)
     return (
         dx if needs[0] else None,
-        dweight.sum(axis=0) if needs[1] else None,
-        dbias.sum(axis=0) if needs[2] and bias is not None else None,
+        sum_of_parts(dweight) if needs[1] else None,
+        sum_of_parts(dbias) if needs[2] and bias is not None else None,
         dx if needs[3] and residual is not None else None,
     )
 
@@ -152,8 +159,7 @@ def _backward(
     in_item = _rows_in_item(scale.size)
     items = -(-scale.size // in_item)
     dx = empty(s.shape, s.dtype)
-    dweight = np.zeros((items, s.shape[-1]), s.dtype)
-    dbias = np.zeros_like(dweight)
+    dweight, dbias = (zeros((items, s.shape[-1]), s.dtype) for _ in range(2))
     norm = _kernels.Norm(in_item, eps, table(s), contiguous(weight), mean, scale)
     norm.set_gradients(
         table(g),

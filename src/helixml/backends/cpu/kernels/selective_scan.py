@@ -15,7 +15,14 @@ import numpy as np
 
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
-from helixml.backends.cpu.kernels.layout import Array, contiguous, rows, share
+from helixml.backends.cpu.kernels.layout import (
+    Array,
+    contiguous,
+    rows,
+    share,
+    sum_of_parts,
+    zeros,
+)
 
 # A group's channels are worked in several parts where there are few sequences to share.
 FEW_SEQUENCES = 4
@@ -90,25 +97,25 @@ def selective_scan_vjp(
     g = np.broadcast_to(np.zeros(d, u.dtype), (b, l, d))
     if cotangents[0] is not None:
         g = _steps(cotangents[0].mT)
-    dstate = np.zeros((b, n, d), u.dtype)
+    dstate = zeros((b, n, d), u.dtype)
     if return_last_state and cotangents[1] is not None:
         dstate[...] = cotangents[1].mT
     du, ddelta = empty((b, l, d), u.dtype), empty((b, l, d), u.dtype)
     dz = None if z is None else empty((b, l, d), u.dtype)
-    dA, dD, dbias = (np.zeros(shape, u.dtype) for shape in [(b, n, d), (b, d), (b, d)])
-    dB, dC = (np.zeros(_partial_shape(x, sizes), u.dtype) for x in (B, C))
+    dA, dD, dbias = (zeros(shape, u.dtype) for shape in [(b, n, d), (b, d), (b, d)])
+    dB, dC = (zeros(_partial_shape(x, sizes), u.dtype) for x in (B, C))
     scan.set_gradients(g, du, ddelta, dz, dA, dB, dC, dD, dbias, dstate)
     share(scan.backward, _items(sizes), u.size * n)
 
     gradients = (
         du.mT,
         ddelta.mT,
-        dA.sum(axis=0).T,
+        sum_of_parts(dA).T,
         _total(dB, B),
         _total(dC, C),
-        dD.sum(axis=0),
+        sum_of_parts(dD),
         None if dz is None else dz.mT,
-        dbias.sum(axis=0),
+        sum_of_parts(dbias),
         dstate.mT,
     )
     wanted = zip(gradients, inputs, needs, strict=True)
@@ -185,7 +192,9 @@ def _partial_shape(x: Array, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _total(partial: Array, x: Array) -> Array:
     """Sum the partial gradients of x, in order, to its shape."""
-    total: Array = partial.sum(axis=0).mT
-    if x.ndim == 3 or (x.ndim == 4 and x.shape[1] == 1):
-        total = total.sum(axis=1, keepdims=x.ndim == 4)
-    return total
+    summed = sum_of_parts(partial).mT
+    if x.ndim == 2 or x.shape[1:-2] == summed.shape[1:-2]:
+        return summed
+    if summed.shape[1] == 1:
+        return summed[:, 0]
+    return summed.sum(axis=1, keepdims=x.ndim == 4)
