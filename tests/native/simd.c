@@ -285,6 +285,18 @@ static void test_lanes(void) {
     }
 }
 
+static void test_transposition(void) {
+    begin_case("transposition of " NAME);
+    vec square[WIDTH];
+    for (int i = 0; i < WIDTH; i++)
+        for (int j = 0; j < WIDTH; j++)
+            square[i][j] = (real)(i * WIDTH + j);
+    transpose(square);
+    for (int i = 0; i < WIDTH; i++)
+        for (int j = 0; j < WIDTH; j++)
+            CHECK(square[i][j] == j * WIDTH + i, "entry %d, %d is %g", i, j, square[i][j]);
+}
+
 void EXPORT(test_simd)(void);
 void EXPORT(test_simd)(void) {
     set_seed(5);
@@ -292,4 +304,5 @@ void EXPORT(test_simd)(void) {
     test_limits();
     test_memory();
     test_lanes();
+    test_transposition();
 }
