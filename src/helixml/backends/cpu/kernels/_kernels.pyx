@@ -365,7 +365,7 @@ cdef class Loss:
 
 
 cdef class Map:
-    """One function of single elements, of rows; ``out_y`` is the second result of a gate's _pull."""
+    """One function of single elements, of rows; ``out_y`` is a gate's second gradient."""
 
     cdef helix_map call
     cdef const helix_table *table
@@ -604,7 +604,8 @@ cdef class Gemm:
         """
         cdef helix_gemm_stack stack
         stack.each = self.call
-        stack.a_offsets, stack.b_offsets = <Py_ssize_t *>_data(a_offsets), <Py_ssize_t *>_data(b_offsets)
+        stack.a_offsets = <Py_ssize_t *>_data(a_offsets)
+        stack.b_offsets = <Py_ssize_t *>_data(b_offsets)
         stack.c_bytes = self.arrays[3].nbytes
         _run(self.table.gemm_stack, &stack, items, grain)
 
