@@ -210,7 +210,7 @@ def wanted(
 ) -> tuple[Optional, ...]:
     """Return the gradients that are needed, each in its input's dtype; None for the others."""
     return tuple(
-        g.astype(x.dtype) if need and g is not None and x is not None else None
+        np.asarray(g, x.dtype) if need and g is not None and x is not None else None
         for g, need, x in zip(gradients, needs, inputs, strict=True)
     )
 

@@ -58,7 +58,7 @@ def activation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     value, slope = ACTIVATIONS[name]
 
     def forward(x: Array) -> Forward:
-        return (each(value, x).astype(x.dtype),), ()
+        return (np.asarray(each(value, x), x.dtype),), ()
 
     def backward(
         cotangents: Sequence[Optional],
@@ -79,7 +79,7 @@ def gate(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     value, slope = ACTIVATIONS[name]
 
     def forward(x: Array, z: Array) -> Forward:
-        return ((wide(x) * each(value, z)).astype(x.dtype),), ()
+        return (np.asarray(wide(x) * each(value, z), x.dtype),), ()
 
     def backward(
         cotangents: Sequence[Optional],
