@@ -125,13 +125,16 @@ void TEST(test_conv)(const helix_table *table) {
         {1, 130, 2, 140}, {2, 40, 1, 9}, {0, 5, 3, 4}, {2, 0, 3, 4}, {2, 5, 0, 4},
         {1, 1024, 2, 3}, {1, 1027, 1, 4}, {1, 2050, 1, 5}, {1, 2000, 1, 1100},
     };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int options = (int)i % THINNING; options < 16; options += THINNING) {
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int has_many_taps = sizes[i][3] > 100; /* the exact loops take long */
+        int step = has_many_taps ? 7 : THINNING;
+        for (int options = (int)i % step; options < 16; options += step) {
             shape z = {sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3],
                        options & 1, options >> 1 & 1, options >> 2 & 1, 0, options >> 3};
             test_shape(table, z);
             z.odd = 1;
-            if (z.batch && z.length && z.channels && options / THINNING % 3 == 0)
+            if (z.batch && z.length && z.channels && options / THINNING % 3 == 0 && !has_many_taps)
                 test_shape(table, z);
         }
+    }
 }
