@@ -1,4 +1,4 @@
-"""Backends that a third party might write, whole and broken."""
+"""Backends that a third party might write, whole and broken; settings of the compiled kernels."""
 
 import sys
 from types import ModuleType
@@ -8,6 +8,8 @@ import pytest
 
 from helixml.backends import registry
 from helixml.backends.array_api import ArrayApiBackend
+from helixml.backends.cpu import kernels, threads
+from helixml.backends.cpu.kernels import layout
 from helixml.device import Device
 
 
@@ -59,3 +61,46 @@ def toys(monkeypatch):
     registry.register("toy", whole)
     yield module
     registry.unregister("toy")
+
+
+INSTRUCTION_SETS = kernels._kernels.instruction_sets() if kernels.available() else []
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request):
+    """Each instruction set that this CPU runs, in turn."""
+    before = kernels.available()
+    kernels._kernels.use_instruction_set(request.param)
+    yield request.param
+    kernels._kernels.use_instruction_set(before)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Three threads on any machine, for work of any size."""
+    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
+    threads.apply()
+    monkeypatch.setattr(layout, "SMALL", 0)
+    yield
+    monkeypatch.undo()
+    threads.set_num_threads(None)
+
+
+@pytest.fixture
+def of_any_number_of_threads(three_threads):
+    """A function that computes with 1, 2 and 3 threads and sees that the bits are the same."""
+
+    def run(compute):
+        results = []
+        for n in (1, 2, 3):
+            threads.set_num_threads(n)
+            results.append(compute())
+        assert len({x.tobytes() for x in results}) == 1
+        return results[0]
+
+    return run

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from helixml.backends import registry
-from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
+from helixml.backends.cpu import kernels
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
@@ -18,39 +17,7 @@ from helixml.backends.cpu.kernels.layout import sum_of_parts, zeros
 
 DTYPES = ["float32", "float64"]
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
-
-
-def of_any_number_of_threads(compute):
-    """Return what compute gives; check that 1, 2 and 3 threads give the same bits."""
-    results = []
-    for n in (1, 2, 3):
-        threads.set_num_threads(n)
-        results.append(compute())
-    assert len({x.tobytes() for x in results}) == 1
-    return results[0]
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 @pytest.fixture
@@ -66,7 +33,7 @@ def pieces(rng, shape, axis, sizes, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (5,), (4, 33), (2, 3, 1)])
-def test_what_is_joined_is_what_numpy_joins(three_threads, any_size, rng, shape, dtype):
+def test_what_is_joined_is_what_numpy_joins(of_any_number_of_threads, any_size, rng, shape, dtype):
     for axis in range(len(shape) + 1):
         for sizes in ((1, 1), (3, 1, 20000 // max(shape, default=1)), (5,), (0, 2)):
             arrays = list(pieces(rng, shape, axis, sizes, dtype))
@@ -94,7 +61,7 @@ def test_small_results_are_left_to_numpy():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_copies_share_nothing(three_threads, rng, dtype):
+def test_copies_share_nothing(of_any_number_of_threads, rng, dtype):
     x = rng.standard_normal((301, 200)).astype(dtype)
     for view in (x, x.T, x[::-1, 3:], np.broadcast_to(x[0], (400, 200)), x.reshape(-1)):
         found = of_any_number_of_threads(lambda view=view: copy(view))

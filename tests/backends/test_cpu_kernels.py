@@ -13,40 +13,16 @@ import numpy as np
 import pytest
 
 from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
-from helixml.backends.cpu.kernels import _kernels
 
 K = {name: function for name, function, *_ in kernels.KERNELS}
 ORACLES = Path(__file__).parents[1] / "oracles"
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def error(found, wanted):

@@ -22,27 +22,12 @@ DTYPES = ("float32", "float64")
 ONE = sorted({*elementwise._OF_ONE, "sigmoid", "erf"})
 TWO = sorted(elementwise._OF_TWO)
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(13)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
 
 
 def numpy_function(name):

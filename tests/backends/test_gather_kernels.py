@@ -7,8 +7,7 @@ import pytest
 
 import helixml as hx
 from helixml.backends import registry
-from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
+from helixml.backends.cpu import kernels
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
@@ -17,39 +16,7 @@ from helixml.backends.cpu.kernels import _kernels, gather
 
 DTYPES = ["float32", "float64"]
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
-
-
-def of_any_number_of_threads(compute):
-    """Return what compute gives; check that 1, 2 and 3 threads give the same bits."""
-    results = []
-    for n in (1, 2, 3):
-        threads.set_num_threads(n)
-        results.append(compute())
-    assert len({x.tobytes() for x in results}) == 1
-    return results[0]
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 TABLES = [(5, 3), (7, 64), (300, 33), (40, 17, 5), (1, 200), (600, 256), (50,), (3, 1)]
@@ -75,7 +42,7 @@ def any_size(monkeypatch):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", TABLES)
-def test_rows_are_those_that_numpy_takes(three_threads, any_size, rng, shape, dtype):
+def test_rows_are_those_that_numpy_takes(of_any_number_of_threads, any_size, rng, shape, dtype):
     x = table(rng, shape, dtype)
     for indices in (
         rng.integers(-shape[0], shape[0], (6, 7)),
@@ -89,7 +56,7 @@ def test_rows_are_those_that_numpy_takes(three_threads, any_size, rng, shape, dt
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", TABLES)
-def test_rows_are_added_in_the_order_of_the_indices(three_threads, rng, shape, dtype):
+def test_rows_are_added_in_the_order_of_the_indices(of_any_number_of_threads, rng, shape, dtype):
     size, rest = shape[0], shape[1:]
     for indices in (
         rng.integers(-size, size, (6, 7)),

@@ -7,50 +7,16 @@ import pytest
 
 import helixml as hx
 from helixml import config
-from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
+from helixml.backends.cpu import kernels
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
-from helixml.backends.cpu.kernels import _kernels
 from helixml.backends.cpu.kernels.linear_scan import linear_scan
 
 DTYPES = ["float32", "float64"]
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
-
-
-def of_any_number_of_threads(compute):
-    """Return what compute gives; check that 1, 2 and 3 threads give the same bits."""
-    results = []
-    for n in (1, 2, 3):
-        threads.set_num_threads(n)
-        results.append(compute())
-    assert len({x.tobytes() for x in results}) == 1
-    return results[0]
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 SHAPES = [(3, 5), (1, 1), (7,), (4, 16), (2, 3, 40), (9, 33), (2, 70, 3), (5, 2, 1)]
@@ -85,7 +51,7 @@ def layouts(x):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("starts", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_states_are_those_of_the_loop(three_threads, rng, shape, starts, reverse):
+def test_states_are_those_of_the_loop(of_any_number_of_threads, rng, shape, starts, reverse):
     a, b = rng.uniform(-1.2, 1.2, (2, *shape)).astype("f4")
     initial = rng.standard_normal(shape[:-1]).astype("f4") if starts else None
     wanted, sizes = reference(a, b, initial, reverse=reverse)
@@ -110,7 +76,7 @@ def test_states_are_those_of_the_loop(three_threads, rng, shape, starts, reverse
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_long_and_many_sequences(three_threads, rng, reverse):
+def test_long_and_many_sequences(of_any_number_of_threads, rng, reverse):
     for shape in ((130, 300), (3, 600, 9)):
         for swapped in (False, True):
             a, b = rng.uniform(-1, 1, (2, *shape))

@@ -17,7 +17,6 @@ from helixml.backends.cpu import kernels, threads
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
-from helixml.backends.cpu.kernels import _kernels
 from helixml.backends.cpu.kernels import matmul as module
 
 matmul = module.matmul
@@ -38,33 +37,21 @@ SIZES = [
 ]
 
 
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request, monkeypatch):
-    """Use one instruction set, and the kernel for products of any size."""
+pytestmark = pytest.mark.usefixtures("instruction_set")
+
+
+@pytest.fixture(autouse=True)
+def no_product_is_left_to_numpy(monkeypatch):
     monkeypatch.setattr(module, "SMALL", 1)
     monkeypatch.setattr(module, "SMALL_WITH_VECTOR", 1)
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(5)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for products of any size; little of B packed at a time."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
+def three_threads(three_threads, monkeypatch):
+    """Three threads for products of any size; little of B packed at a time."""
     monkeypatch.setattr(module, "SHARED_WORK", 0)
     monkeypatch.setattr(module, "SHARED_PACKING", 0)
     monkeypatch.setattr(module, "MOST_PACKED", 1 << 19)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
 
 
 def check(x, y):

@@ -7,52 +7,18 @@ import pytest
 
 from helixml.backends import registry
 from helixml.backends.array_api import ArrayApiBackend
-from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
+from helixml.backends.cpu import kernels
 from helixml.backends.reference import philox_block
 from helixml.device import Device
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
-from helixml.backends.cpu.kernels import _kernels
 from helixml.backends.cpu.kernels.philox import drop, philox
 
 DTYPES = ["float32", "float64"]
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
-
-
-def of_any_number_of_threads(compute):
-    """Return what compute gives; check that 1, 2 and 3 threads give the same bits."""
-    results = []
-    for n in (1, 2, 3):
-        threads.set_num_threads(n)
-        results.append(compute())
-    assert len({x.tobytes() for x in results}) == 1
-    return results[0]
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 KEYS = [(0, 0), (1, 2), (0xFFFFFFFF, 0xFFFFFFFF)]
@@ -66,7 +32,7 @@ def base():
 
 @pytest.mark.parametrize("counter", COUNTERS)
 @pytest.mark.parametrize("key", KEYS)
-def test_words_are_those_of_the_definition(three_threads, base, key, counter):
+def test_words_are_those_of_the_definition(of_any_number_of_threads, base, key, counter):
     for blocks in (0, 1, 2, 7, 8, 9, 33, 10000):
         found = of_any_number_of_threads(lambda n=blocks: philox(key, counter, n))
         assert found.dtype == np.uint32
@@ -88,7 +54,9 @@ def test_a_counter_whose_upper_half_moves_is_left_to_the_definition(base, counte
 
 @pytest.mark.parametrize("threshold", [0, 1, 2**31, 2**32 - 1])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dropped_entries_are_those_of_the_definition(three_threads, rng, base, dtype, threshold):
+def test_dropped_entries_are_those_of_the_definition(
+    of_any_number_of_threads, rng, base, dtype, threshold
+):
     options = {"threshold": threshold, "scale": 1 / 0.7}
     for shape in ((), (3,), (4, 5), (0, 2), (1023,), (201, 333)):
         x = np.asarray(rng.standard_normal(shape), dtype)

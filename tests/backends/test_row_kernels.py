@@ -9,41 +9,22 @@ import pytest
 
 import helixml as hx
 from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
 from helixml.backends.dispatch import Kernel, KernelTable
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
-from helixml.backends.cpu.kernels import _kernels
 
 TABLE = KernelTable(Kernel(*entry) for entry in kernels.KERNELS)
 DTYPES = ("float32", "float64")
 SHAPES = [(1,), (3, 8), (2, 3, 17), (70, 5), (5, 33), (600, 3), (3, 64), (2, 131), (40, 256)]
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(11)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
 
 
 def run(name, inputs, cotangents, **attributes):

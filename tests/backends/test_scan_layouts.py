@@ -15,14 +15,6 @@ from helixml.backends.cpu.kernels.selective_scan import (  # noqa: E402
 )
 
 
-@pytest.fixture(params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = _kernels.instruction_set()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", [(2, 9, 37, 5), (1, 17, 64, 16), (3, 4, 33, 4), (2, 8, 1, 3)])
 def test_both_layouts_give_the_same_bits(instruction_set, dtype, sizes):

@@ -19,7 +19,6 @@ import pytest
 
 import helixml as hx
 from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
 from helixml.errors import ValueRangeError
 from helixml.models import MambaConfig, MambaLM
 
@@ -46,17 +45,6 @@ def pool_size():
     from helixml.backends.cpu.kernels import _kernels
     return _kernels.pool_size()
 """
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
 
 
 def script(text, **environment):

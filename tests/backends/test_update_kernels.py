@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from helixml.backends.cpu import kernels, threads
-from helixml.backends.cpu.kernels import layout
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
@@ -29,18 +28,7 @@ SGD = [
 RUN = _kernels.UPDATE_RUN
 SHAPES = [(3, 5), (), (RUN - 20,), (0, 2), (17,), (2 * RUN + 3,), (1,), (0,)]
 
-
-@pytest.fixture(autouse=True, params=_kernels.instruction_sets())
-def instruction_set(request):
-    before = kernels.available()
-    _kernels.use_instruction_set(request.param)
-    yield request.param
-    _kernels.use_instruction_set(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def arrays(rng, shapes, dtype):
@@ -107,17 +95,6 @@ def test_sgd_takes_the_textbook_step(rng, dtype, options):
         wanted = textbook_sgd(*(None if x is None else x.astype("f8") for x in operands), **options)
         K["sgd_"](*operands, **options)
         near([x for x in operands[::2] if x is not None], wanted, dtype)
-
-
-@pytest.fixture
-def three_threads(monkeypatch):
-    """Three threads on any machine, for work of any size."""
-    monkeypatch.setattr(threads, "_machine_limit", lambda: 3)
-    threads.apply()
-    monkeypatch.setattr(layout, "SMALL", 0)
-    yield
-    monkeypatch.undo()
-    threads.set_num_threads(None)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -7,10 +7,10 @@
 /* Does items first .. last - 1 of a call; returns 0 or what failed. */
 typedef int (*helix_work)(const void *call, ptrdiff_t first, ptrdiff_t last);
 
-/* Does items 0 .. items - 1 in ranges of at most `grain`, on the calling thread and on those of
-   the pool, each range once, in any order. Returns 0 or what failed in one of them; then some
-   ranges may be left undone. Serial where it is called by an item of work, while another thread
-   has the pool, and where there are no threads. Keeps no memory. */
+/* Does items 0 .. items - 1, each once: in ranges of at most `grain`, in any order, on the calling
+   thread and on those of the pool; or in one range on the calling thread, where an item of work
+   calls it, while another thread has the pool, and where there are no others. Returns 0 or what
+   failed in one of them; then some ranges may be left undone. */
 int helix_parallel_for(helix_work work, const void *call, ptrdiff_t items, ptrdiff_t grain);
 
 /* How many threads a call may use, the calling one included; 1 at first. */
