@@ -24,9 +24,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 try:
     if config.get().pure:
         raise ImportError("HELIXML_PURE is set: no extension is loaded.")
-    import helixml.backends.cpu.kernels._kernels as _kernels
+    import helixml.backends.cpu.kernels._kernels as _extension
 except ImportError:
-    _kernels = None
+    _extension = None
 else:
     from helixml.backends.cpu.kernels.activation import activation, gate
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
@@ -96,4 +96,4 @@ else:
 
 def available() -> str | None:
     """Return the instruction set in use (avx512, avx2, generic), None without kernels."""
-    return None if _kernels is None else str(_kernels.instruction_set())
+    return None if _extension is None else str(_extension.instruction_set())
