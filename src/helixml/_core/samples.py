@@ -89,3 +89,25 @@ def sample(
     """Describe a call; a tuple among ``inputs`` stands for a random float input of that shape."""
     made = tuple(floats(*item) if isinstance(item, tuple) else item for item in inputs)
     return Sample(made, attributes, value_only, orders, kinds)
+
+
+def pairs():
+    """Shapes that every two-operand op must take."""
+    yield sample((3, 4), (3, 4))
+    yield sample((3, 4), (4,))
+    yield sample((2, 1, 4), (3, 1))
+    yield sample((), (2, 3))
+    yield sample((0, 3), (3,))
+    yield sample((3,), 1.5)
+    yield sample(2, (3,))
+
+
+def domain(low, high):
+    """Return samples of a one-operand op on [low, high)."""
+
+    def samples():
+        yield sample(floats(3, 4, low=low, high=high))
+        yield sample(floats(low=low, high=high))
+        yield sample(floats(0, 3, low=low, high=high))
+
+    return samples

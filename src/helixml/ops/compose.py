@@ -10,7 +10,8 @@ from helixml._core.samples import Failure, integers, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ValueRangeError
 from helixml.ops import reduction
-from helixml.ops.elementwise import equal, logical_or, maximum, minimum
+from helixml.ops.elementwise import maximum, minimum
+from helixml.ops.logic import equal, logical_or
 
 
 def _clip_oracle(x, low=None, high=None):

@@ -13,9 +13,10 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core.op import primitive
-from helixml._core.samples import Failure, booleans, floats, integers, sample, values
+from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
 from helixml._core.tensor import as_tensor
 from helixml.errors import ShapeError, ValueRangeError
+from helixml.ops.logic import equal, isfinite, logical_and, logical_not
 
 Array = Any  # a raw array of the backend
 
@@ -35,29 +36,7 @@ def chain(g, d):
     return g * where(logical_and(equal(g, 0), infinite), 0, d)
 
 
-def _pairs():
-    """Shapes that every two-operand op must take."""
-    yield sample((3, 4), (3, 4))
-    yield sample((3, 4), (4,))
-    yield sample((2, 1, 4), (3, 1))
-    yield sample((), (2, 3))
-    yield sample((0, 3), (3,))
-    yield sample((3,), 1.5)
-    yield sample(2, (3,))
-
-
-def _domain(low, high):
-    """Return samples of a one-operand op on [low, high)."""
-
-    def samples():
-        yield sample(floats(3, 4, low=low, high=high))
-        yield sample(floats(low=low, high=high))
-        yield sample(floats(0, 3, low=low, high=high))
-
-    return samples
-
-
-_everywhere = _domain(-2.0, 2.0)
+_everywhere = domain(-2.0, 2.0)
 
 # Arithmetic
 
@@ -89,7 +68,7 @@ def add(B, x: Array, y: Array):
 
 add.vjp("x")(lambda g: g)
 add.vjp("y")(lambda g: g)
-add.samples(_pairs)
+add.samples(pairs)
 
 
 @primitive(direct=True, oracle=np.subtract)
@@ -109,7 +88,7 @@ def subtract(B, x: Array, y: Array):
 
 subtract.vjp("x")(lambda g: g)
 subtract.vjp("y")(lambda g: -g)
-subtract.samples(_pairs)
+subtract.samples(pairs)
 
 
 @primitive(direct=True, oracle=np.multiply)
@@ -129,7 +108,7 @@ def multiply(B, x: Array, y: Array):
 
 multiply.vjp("x")(lambda g, y: g * y)
 multiply.vjp("y")(lambda g, x: g * x)
-multiply.samples(_pairs)
+multiply.samples(pairs)
 
 
 @primitive(dtype="float", direct=True, oracle=np.divide)
@@ -321,7 +300,7 @@ def _share(g, mine, other, out):
 for _op in (maximum, minimum):
     _op.vjp("x")(lambda g, x, y, out: _share(g, x, y, out))
     _op.vjp("y")(lambda g, x, y, out: _share(g, y, x, out))
-    _op.samples(_pairs)
+    _op.samples(pairs)
 
 
 # One operand
@@ -414,7 +393,7 @@ sqrt.vjp("x")(lambda g, out: chain(g, 0.5 / out))
 
 @sqrt.samples
 def _():
-    yield from _domain(0.1, 4.0)()
+    yield from domain(0.1, 4.0)()
     yield sample(values(0.0, -0.0, np.inf, np.nan, 1e-310), value_only=True)
 
 
@@ -500,7 +479,7 @@ log.vjp("x")(lambda g, x: chain(g, 1 / x))
 
 @log.samples
 def _():
-    yield from _domain(0.1, 4.0)()
+    yield from domain(0.1, 4.0)()
     yield sample(values(0.0, -1.0, np.inf, np.nan), value_only=True)
 
 
@@ -520,7 +499,7 @@ def log1p(B, x: Array):
 
 
 log1p.vjp("x")(lambda g, x: chain(g, 1 / (1 + x)))
-log1p.samples(_domain(-0.8, 3.0))
+log1p.samples(domain(-0.8, 3.0))
 
 
 @primitive(dtype="float", direct=True, oracle=np.sin)
@@ -675,133 +654,3 @@ def _():
     yield sample(booleans(3, 4), (3, 4), (3, 4))
     yield sample(booleans(3, 1), (4,), 0.5)
     yield sample(booleans(0, 2), (2,), (0, 2))
-
-
-# Comparing: results are boolean and carry no gradient
-
-
-def _comparison(name, symbol, oracle):
-    def forward(B, x: Array, y: Array):
-        return getattr(B, name)(x, y)
-
-    forward.__name__ = name
-    forward.__module__ = __name__
-    forward.__doc__ = f"""Compare elementwise, x {symbol} y.
-
-    Parameters
-    ----------
-    x, y : Tensor or scalar, shapes that broadcast.
-
-    Returns
-    -------
-    Tensor of the broadcast shape, bool.
-    """
-    op = primitive(forward, direct=True, oracle=oracle)
-    op.samples(lambda: (sample(values(1.0, 2.0, np.nan), values(1.0, 1.5, 1.0)), *_pairs()))
-    return op
-
-
-equal = _comparison("equal", "==", np.equal)
-not_equal = _comparison("not_equal", "!=", np.not_equal)
-less = _comparison("less", "<", np.less)
-less_equal = _comparison("less_equal", "<=", np.less_equal)
-greater = _comparison("greater", ">", np.greater)
-greater_equal = _comparison("greater_equal", ">=", np.greater_equal)
-
-
-def _predicate(name, what, oracle):
-    def forward(B, x: Array):
-        return getattr(B, name)(x)
-
-    forward.__name__ = name
-    forward.__module__ = __name__
-    forward.__doc__ = f"""Say elementwise whether x {what}.
-
-    Parameters
-    ----------
-    x : Tensor, any shape.
-
-    Returns
-    -------
-    Tensor, same shape, bool.
-    """
-    op = primitive(forward, direct=True, oracle=oracle)
-    op.samples(lambda: (sample(values(0.0, 1.0, np.nan, np.inf, -np.inf)), *_everywhere()))
-    return op
-
-
-isfinite = _predicate("isfinite", "is neither infinite nor nan", np.isfinite)
-isnan = _predicate("isnan", "is nan", np.isnan)
-isinf = _predicate("isinf", "is infinite", np.isinf)
-
-
-def _logical(name, what, oracle, bits):
-    def forward(B, x: Array, y: Array):
-        return getattr(B, name)(x, y)
-
-    forward.__name__ = name
-    forward.__module__ = __name__
-    kinds = "bool or integer" if bits else "bool"
-    forward.__doc__ = f"""Combine elementwise by {what}.
-
-    Parameters
-    ----------
-    x, y : Tensor, {kinds}, shapes that broadcast.
-
-    Returns
-    -------
-    Tensor of the broadcast shape.
-    """
-    op = primitive(forward, direct=True, oracle=oracle)
-
-    def samples():
-        yield sample(booleans(3, 4), booleans(4))
-        if bits:
-            yield sample(integers(3, 4, high=9), integers(4, high=9))
-
-    op.samples(samples)
-    return op
-
-
-logical_and = _logical("logical_and", "and", np.logical_and, False)
-logical_or = _logical("logical_or", "or", np.logical_or, False)
-logical_xor = _logical("logical_xor", "exclusive or", np.logical_xor, False)
-bitwise_and = _logical("bitwise_and", "and of bits", np.bitwise_and, True)
-bitwise_or = _logical("bitwise_or", "or of bits", np.bitwise_or, True)
-bitwise_xor = _logical("bitwise_xor", "exclusive or of bits", np.bitwise_xor, True)
-
-
-@primitive(direct=True, oracle=np.logical_not)
-def logical_not(B, x: Array):
-    """Negate truth elementwise.
-
-    Parameters
-    ----------
-    x : Tensor, bool.
-
-    Returns
-    -------
-    Tensor, same shape, bool.
-    """
-    return B.logical_not(x)
-
-
-logical_not.samples(lambda: (sample(booleans(3, 4)),))
-
-
-@primitive(direct=True, oracle=np.invert)
-def bitwise_invert(B, x: Array):
-    """Invert every bit; for bool, negate.
-
-    Parameters
-    ----------
-    x : Tensor, bool or integer.
-
-    Returns
-    -------
-    Tensor, same shape and dtype.
-    """
-    return B.bitwise_invert(x)
-
-
-bitwise_invert.samples(lambda: (sample(booleans(3, 4)), sample(integers(5, high=9))))

@@ -17,8 +17,9 @@ from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops import reduction
 from helixml.ops.activation import silu, softplus
-from helixml.ops.elementwise import divide, equal, exp, sqrt, square, where
+from helixml.ops.elementwise import divide, exp, sqrt, square, where
 from helixml.ops.indexing import take_along_axis
+from helixml.ops.logic import equal
 from helixml.ops.movement import as_float, broadcast_to, concat, expand_dims, reshape
 from helixml.ops.scan import linear_scan
 

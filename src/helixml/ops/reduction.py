@@ -14,7 +14,8 @@ from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
-from helixml.ops.elementwise import equal, isfinite, log, multiply, sqrt, square, where
+from helixml.ops.elementwise import log, multiply, sqrt, square, where
+from helixml.ops.logic import equal, isfinite
 from helixml.ops.movement import as_float, broadcast_to, flip, reshape
 from helixml.shapes import Axis
 
