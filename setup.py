@@ -33,6 +33,8 @@ HEADERS = sorted(map(str, KERNELS.glob("*.h")))
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=fast"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-wrapv", "-Wno-psabi"]
+# Interleaves what does not wait for each other, as long as registers last.
+FLAGS += ["-fschedule-insns", "-fsched-pressure"]
 INSTRUCTION_SETS = {"generic": []}
 if X86:
     INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]

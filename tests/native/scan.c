@@ -170,8 +170,8 @@ static void test_shape(const helix_table *table, shape s) {
                "D %d, bias %d, z %d, odd %d", s.batch, s.length, s.channels, s.states, s.groups,
                s.parts, s.softplus, s.fixed_B, s.fixed_C, s.has_D, s.has_bias, s.has_z, s.odd);
     operands o = make_operands(&s);
-    array dB = s.fixed_B ? o.dB : new_array(s.parts * o.dB.size);
-    array dC = s.fixed_C ? o.dC : new_array(s.parts * o.dC.size);
+    array dB = s.fixed_B ? o.dB : zero_array(s.parts * o.dB.size);
+    array dC = s.fixed_C ? o.dC : zero_array(s.parts * o.dC.size);
     helix_scan call = {
         .batch = s.batch, .length = s.length, .channels = s.channels, .states = s.states,
         .groups = s.groups, .parts = s.parts, .softplus = s.softplus, .fixed_B = s.fixed_B,

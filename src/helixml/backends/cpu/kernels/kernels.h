@@ -41,7 +41,7 @@ typedef struct {
     helix_rows g;               /* cotangent of y */
     helix_rows du, ddelta, dz;  /* (b, l, d) */
     void *dA, *dD, *dbias;      /* (b, n, d), (b, d), (b, d): zeros on entry */
-    void *dB, *dC;              /* (parts, b, g, l, n); or, where fixed, (b, n, d) of zeros */
+    void *dB, *dC;              /* (parts, b, g, l, n); or, where fixed, (b, n, d): zeros on entry */
     void *dstate;               /* (b, n, d): in the last state's cotangent, out the first's */
 } helix_scan;
 

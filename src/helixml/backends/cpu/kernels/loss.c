@@ -7,8 +7,6 @@
    loss and gradient 0; any other target that is no class makes the call fail. */
 #include "rows.h"
 
-#include <math.h>
-
 static int counts(const helix_loss *l, ptrdiff_t row) {
     return !(l->ignores && l->target[row] == l->ignore_index);
 }
@@ -17,33 +15,41 @@ static int is_class(const helix_loss *l, ptrdiff_t row) {
     return l->target[row] >= 0 && l->target[row] < l->classes;
 }
 
+/* The sum of x - top. */
+static real sum_shifted(const real *x, real top, ptrdiff_t size) {
+    vec sums = splat(0);
+    for (ptrdiff_t i = 0; i < size; i += WIDTH)
+        sums += load_padded(x + i, size - i, top) - top;
+    return sum_lanes(sums);
+}
+
+/* Everything but log(sum). */
 static real row_loss(const helix_loss *l, ptrdiff_t row) {
     const real *x = row_at(l->logits, 0, 0, row);
     const real *next = row_at(l->logits, 0, 0, smaller(row + 1, l->rows - 1));
     real largest = largest_entry(x, l->classes);
-    vec sums = splat(0), shifts = splat(0);
-    for (ptrdiff_t i = 0; i < l->classes; i += WIDTH) {
-        ptrdiff_t count = l->classes - i;
-        prefetch(next + i);
-        sums += exp_negative(load_padded(x + i, count, -INFINITY) - largest);
-        if (l->smoothing != 0)
-            shifts += load_padded(x + i, count, largest) - largest;
-    }
-    real sum = sum_lanes(sums);
     ((real *)l->top)[row] = largest;
-    ((real *)l->sum)[row] = sum;
-    double loss = log((double)sum) - (1 - l->smoothing) * (x[l->target[row]] - largest);
+    ((real *)l->sum)[row] = sum_exponentials(x, largest, l->classes, NULL, next);
+    double loss = (1 - l->smoothing) * (largest - x[l->target[row]]);
     if (l->smoothing != 0)
-        loss -= l->smoothing * sum_lanes(shifts) / (double)l->classes;
+        loss -= l->smoothing * sum_shifted(x, largest, l->classes) / (double)l->classes;
     return (real)loss;
 }
 
 int EXPORT(loss_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_loss *l = call;
+    real *losses = l->losses, *sums = l->sum;
     for (ptrdiff_t row = first; row < last; row++) {
         if (counts(l, row) && !is_class(l, row))
             return HELIX_BAD_TARGET;
-        ((real *)l->losses)[row] = counts(l, row) ? row_loss(l, row) : 0;
+        losses[row] = 0;
+        sums[row] = 1;
+        if (counts(l, row))
+            losses[row] = row_loss(l, row);
+    }
+    for (ptrdiff_t row = first; row < last; row += WIDTH) {
+        vec logs = log_vec(load_padded(sums + row, last - row, 1));
+        add_first(losses + row, logs, last - row);
     }
     return 0;
 }
@@ -56,12 +62,20 @@ static void pull_row(const helix_loss *l, ptrdiff_t row) {
         return;
     }
     real g = ((const real *)l->g)[row], top = ((const real *)l->top)[row];
-    real share = (real)1 / ((const real *)l->sum)[row];
-    real even = (real)(l->smoothing / (double)l->classes);
-    for (ptrdiff_t i = 0; i < l->classes; i += WIDTH) {
+    real share = g / ((const real *)l->sum)[row];
+    real even = g * (real)(l->smoothing / (double)l->classes);
+    ptrdiff_t i = 0;
+    for (; i + EXP_GROUP * WIDTH <= l->classes; i += EXP_GROUP * WIDTH) {
+        vec e[EXP_GROUP];
+        for (int j = 0; j < EXP_GROUP; j++)
+            e[j] = load(x + i + j * WIDTH) - top;
+        exp_group(e);
+        for (int j = 0; j < EXP_GROUP; j++)
+            store(dx + i + j * WIDTH, e[j] * share - even);
+    }
+    for (; i < l->classes; i += WIDTH) {
         ptrdiff_t count = l->classes - i;
-        vec p = exp_negative(load_first(x + i, count) - top) * share;
-        store_first(dx + i, (p - even) * g, count);
+        store_first(dx + i, exp_negative(load_first(x + i, count) - top) * share - even, count);
     }
     dx[l->target[row]] -= (real)(1 - l->smoothing) * g;
 }

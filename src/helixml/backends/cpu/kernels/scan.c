@@ -13,7 +13,7 @@
 #include "rows.h"
 
 
-enum { STEPS = HELIX_SCAN_STEPS, SLICE = 4 };
+enum { STEPS = HELIX_SCAN_STEPS, SLICE = 4, BLOCKS = 16 };
 
 /* One chunk of WIDTH channels. */
 typedef struct {
@@ -21,8 +21,8 @@ typedef struct {
     vec drive[STEPS]; /* delta' u */
     vec y[STEPS];     /* before the gate */
     vec gate[STEPS];  /* silu(z) */
-    int normal;       /* every decay is a normal number: the short exp2 will do */
-    vec u[STEPS];     /* in the forward pass only if time is contiguous */
+    vec u[STEPS];
+    int normal; /* every decay is a normal number: the short exp2 will do */
     /* backward only */
     vec g[STEPS];          /* cotangent of y before the gate */
     vec gate_slope[STEPS]; /* cotangent of the gate times silu'(z), without the factor y */
@@ -85,79 +85,93 @@ INLINE vec value_at(const coefficient *c, int t, int j, int may_be_fixed) {
     return splat(c->steps[t * c->step_stride + j]);
 }
 
-/* max(bound, |x|); once nan, always nan. */
-INLINE vec larger_size(vec bound, vec x) {
-    return choose(bound >= absolute(x), bound, absolute(x) + (bound - bound));
+/* Read a block's channels through a chunk. Rows lie far apart, so that no hardware prefetcher foresees
+   the next block: it is fetched here. */
+INLINE void read_block(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start, int steps,
+                       ptrdiff_t channel, ptrdiff_t count) {
+    for (int t = 0; t < steps; t++) {
+        const real *from = place(rows, it, start + t, channel);
+        prefetch_far((const char *)from + 64);
+        to[t] = load_first(from, count);
+    }
 }
 
-/* Load a block's channels at one step, and fetch the following ones: rows lie far apart, so
-   that no hardware prefetcher foresees the next block. */
-INLINE vec load_row(helix_rows rows, const item *it, ptrdiff_t step, ptrdiff_t channel,
-                    ptrdiff_t count) {
-    const real *from = place(rows, it, step, channel);
-    __builtin_prefetch((const char *)from + 64, 0, 2);
-    return load_first(from, count);
-}
-
-/* The same for all steps of a chunk if it is time that is contiguous: squares of channels and steps
-   are transposed. Returns NULL, and reads nothing, if it is the channels. */
-INLINE const vec *load_steps(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start,
-                             int steps, ptrdiff_t channel, ptrdiff_t count) {
-    if (rows.channel_stride == 1)
-        return NULL;
+/* The same if it is time that is contiguous: squares of channels and steps are transposed. */
+INLINE void read_transposed(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start,
+                            int steps, ptrdiff_t channel, ptrdiff_t count) {
     const real *from = row_at(rows, it->batch, 0, start) + channel * rows.channel_stride;
     for (int t = 0; t < steps; t += WIDTH) {
         vec square[WIDTH];
 #pragma GCC unroll 16
-        for (int i = 0; i < WIDTH; i++)
+        for (int i = 0; i < WIDTH; i++) {
+            prefetch_far(from + (i + WIDTH) * rows.channel_stride + t);
             square[i] = i < count ? load_first(from + i * rows.channel_stride + t, steps - t)
                                   : splat(0);
+        }
         transpose(square);
         memcpy(to + t, square, smaller(WIDTH, steps - t) * sizeof(vec));
     }
-    return to;
 }
 
-/* Read a chunk of u, delta, z of one block; with `backward`, of the cotangent too. */
+static void read_steps(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start, int steps,
+                       ptrdiff_t channel, ptrdiff_t count) {
+    if (rows.channel_stride == 1)
+        read_block(to, rows, it, start, steps, channel, count);
+    else
+        read_transposed(to, rows, it, start, steps, channel, count);
+}
+
+/* The longest delta' for which each decay of a block's states is a normal number. */
+INLINE vec longest_step(const helix_scan *s, ptrdiff_t channel, ptrdiff_t count) {
+    const real *A = (const real *)s->A_log2 + channel;
+    vec rate = splat(0);
+    ivec finite = rate == rate;
+    for (ptrdiff_t n = 0; n < s->states; n++) {
+        vec size = absolute(load_first(A + n * s->channels, count));
+        finite &= size <= LARGEST;
+        rate = maximum(size, rate);
+    }
+    return choose(finite, at_most(EXP2_NORMAL / rate, LARGEST), splat(-1));
+}
+
+/* Read a chunk of u, delta, z of one block; with `backward`, of the cotangent too. Short loops
+   follow each other: in a long one few of its steps would be under way at a time. */
 INLINE void prepare(block *k, const helix_scan *s, const item *it, ptrdiff_t start, int steps,
                     ptrdiff_t channel, ptrdiff_t count, int backward) {
     vec D = s->D ? load_first((const real *)s->D + channel, count) : splat(0);
     vec bias = s->bias ? load_first((const real *)s->bias + channel, count) : splat(0);
-    vec largest = splat(0);
-    vec buffers[3][STEPS];
-    const vec *us = load_steps(k->u, s->u, it, start, steps, channel, count);
-    const vec *deltas = load_steps(buffers[0], s->delta, it, start, steps, channel, count);
-    const vec *zs = s->z.data ? load_steps(buffers[1], s->z, it, start, steps, channel, count) : NULL;
-    const vec *gs = backward ? load_steps(buffers[2], s->g, it, start, steps, channel, count) : NULL;
-    for (int t = 0; t < steps; t++) {
-        vec u = us ? us[t] : load_row(s->u, it, start + t, channel, count);
-        vec delta = bias + (deltas ? deltas[t] : load_row(s->delta, it, start + t, channel, count));
-        vec slope = splat(1);
-        if (s->softplus)
-            delta = softplus(delta, &slope);
-        k->delta[t] = delta;
-        k->drive[t] = delta * u;
-        k->y[t] = D * u;
-        largest = larger_size(largest, delta);
-        vec gate = splat(1), gate_slope = splat(0);
-        if (s->z.data)
-            gate = silu(zs ? zs[t] : load_row(s->z, it, start + t, channel, count), &gate_slope);
-        k->gate[t] = gate;
-        if (backward) {
-            vec g = gs ? gs[t] : load_row(s->g, it, start + t, channel, count);
-            k->u[t] = u;
-            k->g[t] = g * gate;
-            k->gate_slope[t] = g * gate_slope;
+    vec longest = longest_step(s, channel, count);
+    ivec normal = longest == longest;
+    read_steps(k->u, s->u, it, start, steps, channel, count);
+    read_steps(k->delta, s->delta, it, start, steps, channel, count);
+    if (s->z.data)
+        read_steps(k->gate, s->z, it, start, steps, channel, count);
+    if (backward)
+        read_steps(k->g, s->g, it, start, steps, channel, count);
+    for (int t = 0; t < steps && s->softplus; t++) {
+        vec slope;
+        k->delta[t] = softplus(k->delta[t] + bias, &slope);
+        if (backward)
             k->delta_slope[t] = slope;
-            k->ddelta[t] = k->ddrive[t] = splat(0);
+    }
+    for (int t = 0; t < steps && s->z.data; t++) {
+        vec slope;
+        k->gate[t] = silu(k->gate[t], &slope);
+        if (backward) {
+            k->gate_slope[t] = k->g[t] * slope;
+            k->g[t] *= k->gate[t];
         }
     }
-    vec rate = splat(0);
-    const real *A = (const real *)s->A_log2 + channel;
-    for (ptrdiff_t n = 0; n < s->states; n++) {
-        rate = larger_size(rate, load_first(A + n * s->channels, count));
+    for (int t = 0; t < steps; t++) {
+        if (!s->softplus)
+            k->delta[t] += bias;
+        normal &= absolute(k->delta[t]) <= longest;
+        k->drive[t] = k->delta[t] * k->u[t];
+        k->y[t] = D * k->u[t];
+        if (backward)
+            k->ddelta[t] = k->ddrive[t] = splat(0);
     }
-    k->normal = all_lanes(largest * rate <= EXP2_NORMAL); /* false for nan */
+    k->normal = all_lanes(normal);
 }
 
 /* Scan `states` states (a constant) through the chunk; h goes from its start to its end. */
@@ -230,8 +244,10 @@ static void forward_item(const helix_scan *s, const item *it) {
                 states = states_in_slice(s, n);
                 forward_slice(&k, s, it, chunk, steps, channel, count, n, (int)states);
             }
-            for (int t = 0; t < steps; t++)
-                store_first(place(s->y, it, start + t, channel), k.y[t] * k.gate[t], count);
+            for (int t = 0; t < steps; t++) {
+                vec y = s->z.data ? k.y[t] * k.gate[t] : k.y[t];
+                store_first(place(s->y, it, start + t, channel), y, count);
+            }
         }
     }
 }
@@ -291,7 +307,9 @@ INLINE void finish(block *k, const helix_scan *s, const item *it, ptrdiff_t star
     vec dD = splat(0), dbias = splat(0);
     for (int t = 0; t < steps; t++) {
         vec u = k->u[t];
-        vec ddelta = (k->ddrive[t] * u + k->ddelta[t] * (real)LN2) * k->delta_slope[t];
+        vec ddelta = k->ddrive[t] * u + k->ddelta[t] * (real)LN2;
+        if (s->softplus)
+            ddelta *= k->delta_slope[t];
         vec du = k->ddrive[t] * k->delta[t] + D * k->g[t];
         store_first(place(s->du, it, start + t, channel), du, count);
         store_first(place(s->ddelta, it, start + t, channel), ddelta, count);
@@ -306,9 +324,9 @@ INLINE void finish(block *k, const helix_scan *s, const item *it, ptrdiff_t star
 
 /* Recompute one slice of a block's states through the chunk, then walk it back. */
 static void backward_slice(block *k, const helix_scan *s, const item *it, ptrdiff_t chunk,
-                           int steps, ptrdiff_t channel, ptrdiff_t count, ptrdiff_t n,
-                           int states, vec *dB_steps, vec *dC_steps) {
-    ptrdiff_t d = s->channels, start = chunk * STEPS;
+                           int steps, ptrdiff_t channel, ptrdiff_t n, int states, vec *dB_steps,
+                           vec *dC_steps) {
+    ptrdiff_t d = s->channels, start = chunk * STEPS, count = it->end - channel;
     ptrdiff_t first = (it->batch * s->states + n) * d + channel; /* in a (b, n, d) array */
     coefficient B, C;
     set_coefficient(&B, s->B, s->fixed_B, it, start, n, states, channel, count);
@@ -337,54 +355,56 @@ static void backward_slice(block *k, const helix_scan *s, const item *it, ptrdif
     }
 }
 
-/* Sum the lanes of dB or dC of a chunk into its rows of (parts, b, g, l, n). */
-static void write_steps(real *to, const vec *from, const helix_scan *s, const item *it,
-                        ptrdiff_t start, int steps) {
+/* Add the lanes of dB or dC of a slice through a chunk to its rows of (parts, b, g, l, n). */
+static void add_steps(real *to, const vec *from, const helix_scan *s, const item *it,
+                      ptrdiff_t start, int steps, ptrdiff_t n, int states) {
     ptrdiff_t sequence = (it->part * s->batch + it->batch) * s->groups + it->group;
-    to += (sequence * s->length + start) * s->states;
-    for (ptrdiff_t n = 0, states; n < s->states; n += states) {
-        const vec *slice = from + n * STEPS;
-        states = states_in_slice(s, n);
-        for (int t = 0; t < steps; t++)
-            for (int j = 0; j < states; j++)
-                to[t * s->states + n + j] = sum_lanes(slice[t * states + j]);
-    }
+    to += (sequence * s->length + start) * s->states + n;
+    for (int t = 0; t < steps; t++)
+        for (int j = 0; j < states; j++)
+            to[t * s->states + j] += sum_lanes(from[t * states + j]);
 }
 
-static void backward_item(const helix_scan *s, const item *it, vec *dB, vec *dC) {
-    block k;
-    size_t bytes = sizeof(vec) * STEPS * s->states;
+/* Walk one slice of several blocks' states back: what they add to dB and dC stays in the cache. */
+static void backward_slices(block *blocks, const helix_scan *s, const item *it, ptrdiff_t chunk,
+                            int steps, ptrdiff_t channel, ptrdiff_t end, ptrdiff_t n, int states) {
+    vec dB[STEPS * SLICE], dC[STEPS * SLICE];
+    memset(dB, 0, sizeof(vec) * steps * states);
+    memset(dC, 0, sizeof(vec) * steps * states);
+    for (block *k = blocks; channel < end; channel += WIDTH, k++)
+        backward_slice(k, s, it, chunk, steps, channel, n, states, dB, dC);
+    if (!s->fixed_B)
+        add_steps(s->dB, dB, s, it, chunk * STEPS, steps, n, states);
+    if (!s->fixed_C)
+        add_steps(s->dC, dC, s, it, chunk * STEPS, steps, n, states);
+}
+
+static void backward_item(const helix_scan *s, const item *it, block *blocks) {
     for (ptrdiff_t chunk = (s->length + STEPS - 1) / STEPS - 1; chunk >= 0; chunk--) {
         ptrdiff_t start = chunk * STEPS;
         int steps = (int)smaller(STEPS, s->length - start);
-        memset(dB, 0, bytes);
-        memset(dC, 0, bytes);
-        for (ptrdiff_t channel = it->begin; channel < it->end; channel += WIDTH) {
-            ptrdiff_t count = it->end - channel;
-            prepare(&k, s, it, start, steps, channel, count, 1);
+        for (ptrdiff_t begin = it->begin, end; begin < it->end; begin = end) {
+            end = smaller(begin + BLOCKS * WIDTH, it->end);
+            for (ptrdiff_t i = 0, channel = begin; channel < end; i++, channel += WIDTH)
+                prepare(blocks + i, s, it, start, steps, channel, it->end - channel, 1);
             for (ptrdiff_t n = 0, states; n < s->states; n += states) {
                 states = states_in_slice(s, n);
-                backward_slice(&k, s, it, chunk, steps, channel, count, n, (int)states,
-                               dB + n * STEPS, dC + n * STEPS);
+                backward_slices(blocks, s, it, chunk, steps, begin, end, n, (int)states);
             }
-            finish(&k, s, it, start, steps, channel, count);
+            for (ptrdiff_t i = 0, channel = begin; channel < end; i++, channel += WIDTH)
+                finish(blocks + i, s, it, start, steps, channel, it->end - channel);
         }
-        if (!s->fixed_B)
-            write_steps(s->dB, dB, s, it, start, steps);
-        if (!s->fixed_C)
-            write_steps(s->dC, dC, s, it, start, steps);
     }
 }
 
 int EXPORT(scan_backward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_scan *s = call;
-    size_t count = (size_t)STEPS * s->states;
-    vec *workspace = helix_workspace(2 * count * sizeof(vec));
-    if (!workspace)
+    block *blocks = helix_workspace(BLOCKS * sizeof(block));
+    if (!blocks)
         return HELIX_NO_MEMORY;
     for (ptrdiff_t i = first; i < last; i++) {
         item it = item_at(s, i);
-        backward_item(s, &it, workspace, workspace + count);
+        backward_item(s, &it, blocks);
     }
     return 0;
 }

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -33,6 +36,7 @@ typedef uint64_t word;
 #define LARGEST 0x1.fffffffffffffp1023
 #define MAGIC 0x1.8p52 /* adding it rounds to an integer, kept in the low mantissa bits */
 #define EXPONENT_BIAS 1023
+#define EXP_NORMAL -707.0 /* exp down to here is a normal number */
 #define EXP_LOW -746.0 /* exp below is 0 */
 #define EXP_HIGH 710.0 /* exp above is inf */
 #define EXPM1_LOW -40.0 /* exp below is nothing beside 1 */
@@ -43,6 +47,7 @@ typedef uint64_t word;
 #define EXP2_NORMAL 1020.0 /* |x| up to here: 2**x is a normal number */
 #define LN2_HIGH 0x1.62e42feep-1 /* its low bits are 0: k * LN2_HIGH is exact */
 #define LN2_LOW 0x1.a39ef35793c76p-33
+#define SMALL_POWER 0x1p-511 /* 2**-(EXPONENT_BIAS / 2) */
 #else
 typedef float real;
 typedef int32_t integer;
@@ -53,6 +58,7 @@ typedef uint32_t word;
 #define LARGEST 0x1.fffffep127f
 #define MAGIC 0x1.8p23f
 #define EXPONENT_BIAS 127
+#define EXP_NORMAL -87.0f
 #define EXP_LOW -105.0f
 #define EXP_HIGH 89.0f
 #define EXPM1_LOW -20.0f
@@ -63,6 +69,7 @@ typedef uint32_t word;
 #define EXP2_NORMAL 125.0f
 #define LN2_HIGH 0x1.63p-1f
 #define LN2_LOW -0x1.bd0106p-13f
+#define SMALL_POWER 0x1p-63f
 #endif
 
 #define LN2 0.693147180559945309417
@@ -116,10 +123,27 @@ INLINE vec choose(ivec mask, vec yes, vec no) {
     return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask));
 }
 
-/* A nan in x stays: comparisons with it are false. */
-INLINE vec at_least(vec x, real low) { return choose(x < low, splat(low), x); }
-INLINE vec at_most(vec x, real high) { return choose(x > high, splat(high), x); }
+/* x > y ? x : y, and x < y ? x : y, as one instruction has them: y if one of them is nan. */
+#if defined(__AVX512F__) && HELIX_DOUBLE
+INLINE vec maximum(vec x, vec y) { return (vec)_mm512_max_pd((__m512d)x, (__m512d)y); }
+INLINE vec minimum(vec x, vec y) { return (vec)_mm512_min_pd((__m512d)x, (__m512d)y); }
+#elif defined(__AVX512F__)
+INLINE vec maximum(vec x, vec y) { return (vec)_mm512_max_ps((__m512)x, (__m512)y); }
+INLINE vec minimum(vec x, vec y) { return (vec)_mm512_min_ps((__m512)x, (__m512)y); }
+#elif defined(__AVX2__) && HELIX_DOUBLE
+INLINE vec maximum(vec x, vec y) { return (vec)_mm256_max_pd((__m256d)x, (__m256d)y); }
+INLINE vec minimum(vec x, vec y) { return (vec)_mm256_min_pd((__m256d)x, (__m256d)y); }
+#elif defined(__AVX2__)
+INLINE vec maximum(vec x, vec y) { return (vec)_mm256_max_ps((__m256)x, (__m256)y); }
+INLINE vec minimum(vec x, vec y) { return (vec)_mm256_min_ps((__m256)x, (__m256)y); }
+#else
 INLINE vec maximum(vec x, vec y) { return choose(x > y, x, y); }
+INLINE vec minimum(vec x, vec y) { return choose(x < y, x, y); }
+#endif
+
+/* A nan in x stays. */
+INLINE vec at_least(vec x, real low) { return maximum(splat(low), x); }
+INLINE vec at_most(vec x, real high) { return minimum(splat(high), x); }
 
 INLINE vec absolute(vec x) { return (vec)((ivec)x & ~(ivec)splat(-(real)0)); }
 INLINE vec with_sign(vec size, vec of) { return choose((ivec)splat(-(real)0), of, size); }
@@ -132,17 +156,24 @@ INLINE real sum_lanes(vec x) {
 }
 
 INLINE real largest_lane(vec x) {
-    real largest = x[0];
-    for (int i = 1; i < WIDTH; i++)
-        largest = x[i] > largest ? x[i] : largest;
-    return largest;
+    for (int half = WIDTH / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            x[i] = x[i] > x[i + half] ? x[i] : x[i + half];
+    return x[0];
 }
 
+/* Of what comparisons return. */
 INLINE int all_lanes(ivec mask) {
+#if defined(__AVX512F__)
+    return _mm512_cmpeq_epi32_mask((__m512i)mask, _mm512_set1_epi32(-1)) == 0xffff;
+#elif defined(__AVX2__)
+    return _mm256_movemask_epi8((__m256i)mask) == -1;
+#else
     integer all = -1;
     for (int i = 0; i < WIDTH; i++)
         all &= mask[i];
     return all != 0;
+#endif
 }
 
 /* Transposition */
@@ -231,15 +262,49 @@ INLINE vec exp_polynomial(vec r, double unit) {
     return (exp_curve(r, unit) * r + (real)unit) * r + (real)1;
 }
 
-/* exp(x) for x <= EXP_HIGH. */
+/* exp(x) as a polynomial times 2**k, of which k lies in the low bits of *shifted. */
+INLINE vec exp_reduced(vec x, vec *shifted) {
+    *shifted = x * (real)LOG2_E + (real)MAGIC;
+    vec k = *shifted - (real)MAGIC;
+    return exp_polynomial(x - k * LN2_HIGH - k * LN2_LOW, 1.0);
+}
+
+/* exp(x) for x <= 0: the power of two in two factors, of which the second never changes. */
 INLINE vec exp_negative(vec x) {
-    x = at_least(x, EXP_LOW);
+    vec shifted, p = exp_reduced(at_least(x, EXP_LOW), &shifted);
+    bits power = ((bits)shifted + (EXPONENT_BIAS + EXPONENT_BIAS / 2)) << MANTISSA_BITS;
+    return p * (vec)power * SMALL_POWER;
+}
+
+/* exp(x) for EXP_NORMAL <= x <= 0: the power goes straight into the exponent's bits. */
+INLINE vec exp_normal(vec x) {
+    vec shifted, p = exp_reduced(x, &shifted);
+    return (vec)((bits)p + ((bits)shifted << MANTISSA_BITS));
+}
+
+/* exp(x) of EXP_GROUP vectors x <= 0, most quickly where all results are normal numbers. */
+enum { EXP_GROUP = 4 };
+
+INLINE void exp_group(vec x[EXP_GROUP]) {
+    ivec normal = x[0] >= EXP_NORMAL;
+    for (int j = 1; j < EXP_GROUP; j++)
+        normal &= x[j] >= EXP_NORMAL;
+    if (all_lanes(normal)) {
+#pragma GCC unroll 4
+        for (int j = 0; j < EXP_GROUP; j++)
+            x[j] = exp_normal(x[j]);
+    } else {
+        for (int j = 0; j < EXP_GROUP; j++)
+            x[j] = exp_negative(x[j]);
+    }
+}
+
+INLINE vec exp_vec(vec x) {
+    x = at_most(at_least(x, EXP_LOW), EXP_HIGH);
     vec k = nearest_integer(x * (real)LOG2_E);
     vec r = x - k * LN2_HIGH - k * LN2_LOW;
     return scale(exp_polynomial(r, 1.0), k);
 }
-
-INLINE vec exp_vec(vec x) { return exp_negative(at_most(x, EXP_HIGH)); }
 
 /* exp(x) - 1 = (2**k - 1) + 2**k (exp(r) - 1): the large terms first, and what rounding r lost
    with the small ones. Where 2**k would overflow before the result does, half of all is taken. */

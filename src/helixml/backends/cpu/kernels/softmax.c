@@ -10,20 +10,6 @@
 
 enum { SUMS = 4 };
 
-/* Returns the sum of exp(x - top); each term goes to `to`, unless that is NULL. The row `next` is
-   to be read next. */
-static real sum_exponentials(const real *x, real top, ptrdiff_t size, real *to, const real *next) {
-    vec sums = splat(0);
-    for (ptrdiff_t i = 0; i < size; i += WIDTH) {
-        vec e = exp_negative(load_padded(x + i, size - i, -INFINITY) - top);
-        prefetch(next + i);
-        sums += e;
-        if (to)
-            store_first(to + i, e, size - i);
-    }
-    return sum_lanes(sums);
-}
-
 int EXPORT(softmax_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_softmax *s = call;
     for (ptrdiff_t row = first; row < last; row++) {
