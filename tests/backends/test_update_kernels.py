@@ -164,3 +164,57 @@ def test_a_gradient_may_be_a_broadcast(rng):
     wanted = textbook_sgd(operands[0], grad, operands[2], **SGD[0])
     K["sgd_"](operands[0], grad, operands[2], **SGD[0])
     near([operands[0], operands[2]], wanted, "float64")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_norm_of_many_is_as_exact_as_its_dtype(three_threads, rng, dtype):
+    xs = arrays(rng, SHAPES, dtype)
+    exact = np.sqrt(sum((x.astype("f8") ** 2).sum() for x in xs))
+    found = set()
+    for n in (1, 2, 3):
+        threads.set_num_threads(n)
+        (norm,), residuals = K["norm_many"](xs)
+        assert (norm.shape, norm.dtype, residuals) == ((), dtype, ())
+        found.add(norm.tobytes())
+    assert len(found) == 1
+    assert abs(norm - exact) <= np.finfo(dtype).eps * exact
+
+
+@pytest.mark.parametrize(
+    ("values", "norm"),
+    [
+        ([3e30, 4e30], 5e30),
+        ([3e-30, 4e-30], 5e-30),
+        ([3e38, 3e38], np.inf),
+        ([1.0, -np.inf], np.inf),
+        ([np.inf, np.nan], np.nan),
+        ([0.0, -0.0], 0.0),
+    ],
+)
+def test_the_norm_at_the_edges_of_float32(values, norm):
+    (found,), _ = K["norm_many"]([np.array(values[:1], "f4"), np.array(values[1:], "f4")])
+    assert np.allclose(found, np.float64(norm), rtol=1e-7, atol=0, equal_nan=True)
+
+
+def test_the_norm_of_nothing_is_zero():
+    assert K["norm_many"]([np.zeros((0, 3)), np.zeros(0)])[0][0] == 0
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_scaling_is_multiplication(three_threads, rng, dtype):
+    xs = [*arrays(rng, SHAPES, dtype), np.array([np.inf, -np.inf, np.nan, -0.0, 1e-40], dtype)]
+    wanted = [x * 0.3 for x in xs]
+    for n in (1, 3):
+        threads.set_num_threads(n)
+        found = [x.copy() for x in xs]
+        assert K["scale_many_"](found, factor=0.3) is None
+        same_bits([found], [[np.asarray(x) for x in wanted]])
+
+
+def test_norm_and_scaling_through_views(rng):
+    memory = rng.standard_normal((200, 300))
+    view, before = memory[::2].T, memory.copy()
+    assert np.isclose(K["norm_many"]([view])[0][0], np.linalg.norm(before[::2]), rtol=1e-14)
+    K["scale_many_"]([view], factor=2.0)
+    assert (memory[::2] == 2 * before[::2]).all()
+    assert (memory[1::2] == before[1::2]).all()

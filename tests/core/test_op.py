@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import helixml as hx
+from helixml import config
 from helixml._core.op import REGISTRY, composite, fused, primitive
 from helixml.errors import BackendError, DTypeError, NotDifferentiableError
 from helixml.testing import check_gradients
@@ -227,9 +228,12 @@ def test_an_op_of_an_unknown_name_does_not_unpickle(waves):
         pickle.loads(pickled)
 
 
-def test_a_fused_op_of_sequences_must_write():
-    def total(xs: "Sequence[hx.Tensor]"):  # noqa: F821
-        return sum(xs)
-
-    with pytest.raises(BackendError, match=r"total: a fused op of sequences must be one that wri"):
-        fused(total)
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_fused_op_of_sequences_has_the_gradients_of_its_definition(kernels):
+    x, y = hx.tensor([3.0], requires_grad=True), hx.tensor(4.0, requires_grad=True)
+    with config.using(kernels=kernels):
+        norm = hx.ops.norm_many([x, y, x])
+        assert norm.item() == pytest.approx(34**0.5)
+        (norm * norm).backward()
+        assert x.grad.tolist() == pytest.approx([12.0])
+        assert y.grad.item() == pytest.approx(8.0)

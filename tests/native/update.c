@@ -1,7 +1,8 @@
-/* Tests of the optimizers' steps over many arrays. */
+/* Tests of the optimizers' steps over many arrays, and of what bounds them. */
 #include "check.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { MOST_LEAVES = 8 };
 
@@ -70,6 +71,39 @@ static void test_step(const helix_table *table, const ptrdiff_t *sizes, int coun
     free_arrays();
 }
 
+static void test_bounds(const helix_table *table, const ptrdiff_t *sizes, int count) {
+    begin_case("squares and scale, %d arrays, the first of %td", count, sizes[0]);
+    helix_leaf leaves[MOST_LEAVES];
+    array p[MOST_LEAVES], g[MOST_LEAVES];
+    helix_update u = {.count = count, .leaves = leaves, .factor = 0.25};
+    ptrdiff_t end = 0;
+    wide exact = 0;
+    for (int i = 0; i < count; i++) {
+        p[i] = random_array(sizes[i], -1, 1), g[i] = random_array(sizes[i], -1, 1);
+        for (ptrdiff_t j = 0; j < sizes[i]; j++) {
+            exact += g[i].exact[j] * g[i].exact[j];
+            p[i].exact[j] *= 0.25;
+        }
+        end += sizes[i];
+        leaves[i] = (helix_leaf){.end = end, .param = p[i].data, .grad = g[i].data};
+    }
+    ptrdiff_t items = (end + HELIX_UPDATE_RUN - 1) / HELIX_UPDATE_RUN;
+    u.squares = guarded(items * sizeof *u.squares);
+    memset(u.squares, 0, items * sizeof *u.squares);
+    CHECK(run(table->squares, &u, items) == 0, "squares of %td items", items);
+    CHECK(run(table->scale, &u, items) == 0, "scaling of %td items", items);
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < items; i++)
+        sum += u.squares[i];
+    CHECK(fabsl(sum - exact) <= 1e-13L * exact, "sum %g, not %Lg", sum, (long double)exact);
+    digest_bytes(u.squares, items * sizeof *u.squares);
+    for (int i = 0; i < count; i++) {
+        CHECK_ARRAY(p[i], 0, 0);
+        CHECK_ARRAY(g[i], 0, 0);
+    }
+    free_arrays();
+}
+
 void TEST(test_update)(const helix_table *table);
 void TEST(test_update)(const helix_table *table) {
     enum { RUN = HELIX_UPDATE_RUN };
@@ -81,6 +115,7 @@ void TEST(test_update)(const helix_table *table) {
         int count = MOST_LEAVES;
         while (count > 1 && !sizes[i][count - 1] && !(i == 5 && count == 2))
             count--;
+        test_bounds(table, sizes[i], count);
         int step = sizes[i][0] < RUN / 2 ? 1 : 3;
         for (int variant = 0; variant < 2; variant++)
             test_step(table, sizes[i], count, 0, variant, i % 3 == 2);

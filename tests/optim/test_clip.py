@@ -86,9 +86,41 @@ def test_a_norm_that_is_not_finite_is_told_and_hides_nothing(bad):
 
 
 def test_a_norm_beyond_float32_does_not_become_a_zero_gradient():
-    params = parameters([1e25])
+    params = parameters([3e38, 3e38])
     assert clip_grad_norm(params, 1.0).item() == math.inf
-    assert params[0].grad.item() == np.float32(1e25)
+    assert params[0].grad.tolist() == [np.float32(3e38)] * 2
+
+
+def test_squares_beyond_float32_do_not_become_a_zero_gradient():
+    params = parameters([1e25])
+    norm = clip_grad_norm(params, 1.0).item()  # by the definition inf, by a kernel exact
+    found = params[0].grad.item()
+    assert found == np.float32(1e25) if norm == math.inf else math.isclose(found, 1, rel_tol=1e-6)
+
+
+def test_a_gradient_of_two_parameters_is_scaled_once():
+    params = parameters([3.0, 4.0], [0.0, 0.0])
+    params[1].grad = params[0].grad
+    clip_grad_norm(params, math.sqrt(0.5))
+    assert np.allclose(params[0].grad.numpy(), [0.3, 0.4], rtol=1e-6)
+
+
+def test_others_that_look_at_a_gradient_keep_their_values():
+    params = parameters([3.0, 4.0])
+    view = params[0].grad.reshape(1, 2)
+    clip_grad_norm(params, 1.0)
+    assert view.tolist() == [[3.0, 4.0]]
+
+
+def test_a_recorded_gradient_is_replaced():
+    w = Parameter(np.array([3.0, 4.0], np.float32))
+    (w * w).sum().backward(create_graph=True)
+    recorded = w.grad
+    clip_grad_norm([w], 1.0)
+    assert np.allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)
+    w.grad = None
+    (recorded * recorded).sum().backward()
+    assert np.allclose(w.grad.numpy(), [24.0, 32.0])
 
 
 def test_parameters_from_a_generator():

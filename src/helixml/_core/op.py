@@ -595,16 +595,15 @@ class Fused(Op):
     """An op whose body is its definition, and that a backend may compute by kernels.
 
     ``writes`` names the inputs that the op overwrites; such an op is for leaves and gives no
-    gradient. It may take sequences, all of one length, and nothing else: many calls in one. The
-    conventions of a kernel are in `helixml.backends.dispatch`; sequences reach it as such.
+    gradient. An op may take sequences, all of one length, and no other inputs; they reach its
+    kernel as such, and its gradient, if it has one, is that of the definition. The conventions of a
+    kernel are in `helixml.backends.dispatch`.
     """
 
     kind = "fused"
 
     def __init__(self, function, name, writes, integers):
         Op.__init__(self, function, name, 0)
-        if self.variadic and not writes:
-            raise BackendError(f"{self.name}: a fused op of sequences must be one that writes.")
         self.integers = frozenset([self.inputs.index(n) for n in integers])
         self.writes = tuple(writes)
         self.check_call = None
@@ -693,7 +692,7 @@ class Fused(Op):
     def run_kernel(self, kernel, tensors, arrays, attributes, differentiates):
         """Compute by ``kernel`` and record one node for the whole op."""
         backend = next(t for t in tensors if t is not None)._backend
-        results, residuals = kernel(*arrays, **attributes)
+        results, residuals = kernel(*self.grouped(arrays), **attributes)
         outputs = tuple([new_tensor(array, backend) for array in results])
         if differentiates and is_recording():
             kept = tuple([keep_residual(array, results, outputs) for array in residuals])
@@ -705,7 +704,8 @@ class Fused(Op):
         """Return gradients by the backward kernel, or by differentiating the definition."""
         saved, residuals = node.saved
         tensors = [
-            None if s is None else restore(s, node, self.inputs[i]) for i, s in enumerate(saved)
+            None if s is None else restore(s, node, self.input_name(i, len(saved)))
+            for i, s in enumerate(saved)
         ]
         if not is_recording():
             backend = node.backend
@@ -772,7 +772,7 @@ def fused(function=None, *, name=None, writes=(), integers=(), oracle=None):
 
     Parameters
     ----------
-    writes : names of the inputs that it overwrites; only an op that writes may take sequences.
+    writes : names of the inputs that it overwrites.
     integers : names of the inputs that are integers (the op's check must see to it); all others
         have one float dtype when a kernel gets them.
     """

@@ -1,4 +1,4 @@
-"""Reference kernels of activations, gates, layer_norm and linear, and of steps for many tensors.
+"""Reference kernels of activations, gates, layer_norm and linear, and of those for many tensors.
 
 As slow and obvious as `reference`, whose conventions and helpers they share.
 """
@@ -242,6 +242,23 @@ def sgd_many_(
         reference.sgd_(param, grad, velocity, **settings)
 
 
+# Of many tensors: their norm, and scaling
+
+
+def norm_many(xs: Sequence[Array]) -> Forward:
+    """Return the Euclidean norm of all elements; no residual."""
+    total = sum(float(x[i]) ** 2 for x in xs for i in np.ndindex(x.shape))
+    with np.errstate(over="ignore"):  # beyond the dtype it is inf
+        return (np.asarray(math.sqrt(total), xs[0].dtype),), ()
+
+
+def scale_many_(xs: Sequence[Array], *, factor: float) -> None:
+    """Multiply every element with ``factor``."""
+    for x in xs:
+        for i in np.ndindex(x.shape):
+            x[i] = float(x[i]) * factor
+
+
 KERNELS: tuple[Callable[..., Any], ...] = (
     *(kernel for name in ("silu", "gelu", "softplus") for kernel in activation(name)),
     *(kernel for name in ("silu", "gelu") for kernel in gate(name)),
@@ -253,4 +270,6 @@ KERNELS: tuple[Callable[..., Any], ...] = (
     linear_vjp,
     adamw_many_,
     sgd_many_,
+    norm_many,
+    scale_many_,
 )

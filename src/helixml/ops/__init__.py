@@ -117,7 +117,7 @@ from helixml.ops.reduction import (
 )
 from helixml.ops.scan import linear_scan
 from helixml.ops.special import erf
-from helixml.ops.update import adamw_, adamw_many_, sgd_, sgd_many_
+from helixml.ops.update import adamw_, adamw_many_, norm_many, scale_many_, sgd_, sgd_many_
 from helixml.random import dropout
 
 
@@ -243,6 +243,7 @@ __all__ = [
     "minimum",
     "multiply",
     "negative",
+    "norm_many",
     "not_equal",
     "one_hot",
     "ones",
@@ -256,6 +257,7 @@ __all__ = [
     "rms_norm",
     "roll",
     "round",
+    "scale_many_",
     "selective_scan",
     "sgd_",
     "sgd_many_",

@@ -1,5 +1,7 @@
 """Updates: what optimizers do to parameters, in place, for leaves under `no_grad`.
 
+Beside them what bounds an update: the norm of many tensors, and their scaling.
+
 The definition for one tensor ends in ``assign_``; a kernel may do the same in one pass over memory.
 That for many is a loop over the one; a kernel may share them all out among its threads at once.
 """
@@ -13,9 +15,12 @@ import numpy as np
 from helixml._core.op import fused
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
+from helixml.dtypes import is_floating
 from helixml.errors import DTypeError, InplaceError, ShapeError, ValueRangeError
 from helixml.ops.creation import zeros
 from helixml.ops.elementwise import sqrt, square
+from helixml.ops.movement import stack
+from helixml.ops.reduction import sum as total
 
 
 def _same_shapes(op, *tensors):
@@ -239,7 +244,11 @@ def _check_many(op, written, **groups):
         if found != shapes:
             i = [a == b for a, b in zip(found, shapes, strict=True)].index(False)
             raise ShapeError(f"{op}: params[{i}] is {shapes[i]}, {name}[{i}] is {found[i]}.")
-    targets = [id(tensor) for name in written for tensor in groups[name] if tensor is not None]
+    _check_once(op, *[groups[name] for name in written])
+
+
+def _check_once(op, *written):
+    targets = [id(tensor) for group in written for tensor in group if tensor is not None]
     if len(set(targets)) != len(targets):
         raise ValueRangeError(f"{op}: a tensor is written twice. Hint: list each parameter once.")
 
@@ -453,3 +462,111 @@ def _():
     yield Failure(
         lambda: sgd_many_([x, x], [z, z], [None, None], **options), ValueRangeError, r"twice"
     )
+
+
+# The norm of many tensors, and their scaling
+
+
+def _norm_many_oracle(xs):
+    return np.sqrt(sum(np.sum(x**2) for x in xs))
+
+
+@fused(oracle=_norm_many_oracle)
+def norm_many(xs: Sequence[Tensor]):
+    """Return the Euclidean norm of all elements of many tensors together.
+
+    Parameters
+    ----------
+    xs : sequence of at least one Tensor, of any shapes, float.
+
+    Returns
+    -------
+    Tensor, scalar.
+
+    Notes
+    -----
+    Gradient: g x / norm for each x; 0 where the norm is 0 and g is. A kernel may sum in float64:
+    then squares beyond the range of float32 do no harm.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.ops.norm_many([hx.tensor([3.0, 0.0]), hx.tensor(4.0)])
+    tensor(5.)
+    """
+    return sqrt(total(stack([total(square(x)) for x in xs])))
+
+
+norm_many.options["kinds"] = "f"
+
+
+@norm_many.check
+def _(xs):
+    if not xs:
+        raise ShapeError("norm_many: needs at least one tensor, got none.")
+    _need_floats("norm_many", xs)
+
+
+@fused(writes=("xs",), oracle=lambda xs, factor: [x * factor for x in xs])
+def scale_many_(xs: Sequence[Tensor], factor: float):
+    """Multiply many tensors by one number, in place.
+
+    Parameters
+    ----------
+    xs : sequence of Tensors of any shapes, float; overwritten.
+    factor : float.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> x, y = hx.tensor([1.0, 2.0]), hx.tensor(3.0)
+    >>> hx.ops.scale_many_([x, y], 0.5)
+    >>> x, y
+    (tensor([0.5, 1. ]), tensor(1.5))
+    """
+    for x in xs:
+        x.assign_(x * factor)
+
+
+scale_many_.options["kinds"] = "f"
+
+
+@scale_many_.check
+def _(xs, factor):
+    _check_once("scale_many_", xs)
+    _need_floats("scale_many_", xs)
+
+
+def _need_floats(op, xs):
+    for i, x in enumerate(xs):
+        if not is_floating(x.dtype):
+            raise DTypeError(f"{op}: xs[{i}] is {x.dtype}, not float.")
+
+
+@norm_many.samples
+def _():
+    yield sample(_each((3, 4), (), (5,), (0, 2), low=0.1), kinds="f")
+    yield sample(_each((7,)), kinds="f")
+
+
+@scale_many_.samples
+def _():
+    yield sample(_each((3, 4), (), (5,), (0, 2)), kinds="f", value_only=True, factor=0.5)
+    yield sample(_each((2, 3)), kinds="f", value_only=True, factor=-3.0)
+
+
+@norm_many.errors
+def _():
+    yield Failure(lambda: norm_many([]), ShapeError, r"needs at least one tensor")
+    integers = zeros((2,), "int64")
+    yield Failure(lambda: norm_many([zeros(()), integers]), DTypeError, r"xs\[1\] is int64")
+
+
+@scale_many_.errors
+def _():
+    x, integers = zeros((2,)), zeros((2,), "int64")
+    yield Failure(lambda: scale_many_([integers], 2.0), DTypeError, r"xs\[0\] is int64, not float")
+    yield Failure(lambda: scale_many_([x, x], 2.0), ValueRangeError, r"is written twice")
+    tracked = zeros((2,))
+    tracked.requires_grad = True
+    yield Failure(lambda: scale_many_([x, tracked], 2.0), InplaceError, r"requires a gradient")

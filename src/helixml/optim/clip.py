@@ -23,6 +23,10 @@ def clip_grad_norm(params: Iterable[hx.Tensor], max_norm: float) -> hx.Tensor:
     -------
     Tensor, scalar: the norm before scaling. If it is not finite, the gradients stay as they are.
 
+    Notes
+    -----
+    Gradients are overwritten, but those that were recorded: they are replaced.
+
     References
     ----------
     Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
@@ -33,12 +37,17 @@ def clip_grad_norm(params: Iterable[hx.Tensor], max_norm: float) -> hx.Tensor:
     with hx.no_grad():
         if not held:
             return hx.zeros(())
-        squares = [hx.sum(hx.square(p.grad)) for p in held]
-        norm: hx.Tensor = hx.sqrt(hx.sum(hx.stack(squares)))
+        norm: hx.Tensor = hx.ops.norm_many([p.grad for p in held])
         value = norm.item()
         if max_norm < value < math.inf:
             scale = max_norm / value
+            written = {}  # by identity: one gradient may serve several parameters
             for parameter in held:
-                assert parameter.grad is not None
-                parameter.grad = parameter.grad * scale
+                grad = parameter.grad
+                assert grad is not None
+                if grad.is_leaf:
+                    written[id(grad)] = grad
+                else:
+                    parameter.grad = grad * scale
+            hx.ops.scale_many_(list(written.values()), scale)
     return norm

@@ -50,7 +50,14 @@ else:
         softmax_vjp,
         takes_axis,
     )
-    from helixml.backends.cpu.kernels.update import adamw_, adamw_many_, sgd_, sgd_many_
+    from helixml.backends.cpu.kernels.update import (
+        adamw_,
+        adamw_many_,
+        norm_many,
+        scale_many_,
+        sgd_,
+        sgd_many_,
+    )
 
     threads.apply()
     _FLOATS = ("float32", "float64")
@@ -75,6 +82,8 @@ else:
         ("adamw_many_", adamw_many_, _FLOATS),
         ("sgd_", sgd_, _FLOATS),
         ("sgd_many_", sgd_many_, _FLOATS),
+        ("norm_many", norm_many, _FLOATS),
+        ("scale_many_", scale_many_, _FLOATS),
     ]
     for _name in ("silu", "gelu", "softplus"):
         _forward, _backward = activation(_name)

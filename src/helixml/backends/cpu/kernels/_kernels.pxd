@@ -157,6 +157,8 @@ cdef extern from "kernels.h" nogil:
         double beta1, beta2, eps, correction1, correction2
         double momentum
         int nesterov
+        double factor
+        double *squares
 
     ctypedef struct helix_gemm:
         Py_ssize_t rows, columns, steps
@@ -189,7 +191,7 @@ cdef extern from "kernels.h" nogil:
         helix_work gather, scatter
         helix_work linear_scan_channels, linear_scan_lines
         helix_work philox, drop
-        helix_work adamw, sgd
+        helix_work adamw, sgd, scale, squares
         helix_work gemm_pack, gemm, gemm_stack, gemv
 
     const char *const *helix_instruction_sets()

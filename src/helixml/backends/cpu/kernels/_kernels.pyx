@@ -504,7 +504,10 @@ cdef class Philox:
 
 
 cdef class Update:
-    """One step of an optimizer for many arrays, all of one dtype, aligned and in C order."""
+    """One step of an optimizer for many arrays, all of one dtype, aligned and in C order.
+
+    What a kernel does not read may be None.
+    """
 
     cdef helix_update call
     cdef helix_leaf *leaves
@@ -513,20 +516,22 @@ cdef class Update:
     cdef readonly Py_ssize_t items, size
 
     def __init__(self, params, grads, ms, vs):
-        cdef Py_ssize_t i, count = len(params)
         cdef helix_leaf *leaf
-        cdef cnp.ndarray param
+        cdef cnp.ndarray first
+        sized = grads if params is None else params
+        cdef Py_ssize_t i, count = len(sized)
         self.arrays = [params, grads, ms, vs]
-        self.table = _table(params[0])
+        self.table = _table(sized[0])
         self.leaves = <helix_leaf *>PyMem_Malloc(count * sizeof(helix_leaf))
         if self.leaves == NULL:
             raise MemoryError(f"no memory for a list of {count} arrays.")
         for i in range(count):
             leaf = &self.leaves[i]
-            param = params[i]
-            self.size += cnp.PyArray_SIZE(param)
+            first = sized[i]
+            self.size += cnp.PyArray_SIZE(first)
             leaf.end = self.size
-            leaf.param, leaf.grad = _data(param), _data(grads[i])
+            leaf.param = NULL if params is None else _data(params[i])
+            leaf.grad = NULL if grads is None else _data(grads[i])
             leaf.m = NULL if ms is None else _data(ms[i])
             leaf.v = NULL if vs is None else _data(vs[i])
         self.items = (self.size + HELIX_UPDATE_RUN - 1) // HELIX_UPDATE_RUN
@@ -546,6 +551,15 @@ cdef class Update:
         cdef helix_update *u = &self.call
         u.lr, u.momentum, u.nesterov, u.weight_decay = lr, momentum, nesterov, weight_decay
 
+    def set_factor(self, factor):
+        """Add what `scale` multiplies the parameters with."""
+        self.call.factor = factor
+
+    def set_squares(self, squares):
+        """Say where `squares` adds each item's sum: zeros of float64."""
+        self.arrays.append(squares)
+        self.call.squares = <double *>_data(squares)
+
     def adamw(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.adamw, &self.call, items, grain)
@@ -553,6 +567,14 @@ cdef class Update:
     def sgd(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.sgd, &self.call, items, grain)
+
+    def scale(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.scale, &self.call, items, grain)
+
+    def squares(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.squares, &self.call, items, grain)
 
 
 cdef class Gemm:

@@ -183,8 +183,8 @@ typedef struct {
     double scale;
 } helix_philox;
 
-/* One step of an optimizer on many contiguous arrays; items are runs of HELIX_UPDATE_RUN elements
-   of all arrays laid end to end. */
+/* One step of an optimizer on many contiguous arrays, or the sum of their squares, or their product
+   with a factor; items are runs of HELIX_UPDATE_RUN elements of all arrays laid end to end. */
 enum { HELIX_UPDATE_RUN = 1 << 14 };
 
 typedef struct {
@@ -202,6 +202,8 @@ typedef struct {
     double correction1, correction2; /* 1 / (1 - beta**step) */
     double momentum;            /* SGD */
     int nesterov;
+    double factor;              /* scaling of param */
+    double *squares;            /* (items,): sums of the squares of grad; zeros on entry */
 } helix_update;
 
 /* Matrix product c = a b. First b is packed; items are runs of HELIX_GEMM_STEPS steps. Then c
@@ -265,6 +267,8 @@ typedef struct {
     KERNEL(drop, variant)                                                                   \
     KERNEL(adamw, variant)                                                                  \
     KERNEL(sgd, variant)                                                                    \
+    KERNEL(scale, variant)                                                                  \
+    KERNEL(squares, variant)                                                                \
     KERNEL(gemm_pack, variant)                                                              \
     KERNEL(gemm, variant)                                                                   \
     KERNEL(gemm_stack, variant)                                                             \

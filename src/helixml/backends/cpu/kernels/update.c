@@ -1,4 +1,5 @@
-/* Steps of optimizers, in place, in one pass over the memory of all parameters.
+/* Steps of optimizers, in place, in one pass over the memory of all parameters; and what bounds
+   them: the sum of the squares of all gradients, and scaling in place.
 
    AdamW:  m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2
            p = (1 - lr weight_decay) p - lr (c1 m) / (sqrt(c2 v) + eps)
@@ -7,7 +8,7 @@
            p = p - lr (g + momentum u if nesterov, u otherwise, g without momentum)
 
    An item may begin in one array and end in a later one. Elements do not depend on each other, so
-   where arrays are cut changes no bit. */
+   where arrays are cut changes no bit of theirs. Squares are exact in double, where they are summed. */
 #include "rows.h"
 
 INLINE vec root(vec x) {
@@ -63,6 +64,31 @@ static void sgd_part(const helix_update *u, const helix_leaf *leaf, ptrdiff_t fi
     }
 }
 
+static void scale_part(const helix_update *u, const helix_leaf *leaf, ptrdiff_t first,
+                       ptrdiff_t count) {
+    real *param = (real *)leaf->param + first, factor = (real)u->factor;
+    for (ptrdiff_t i = 0; i < count; i += WIDTH)
+        store_first(param + i, factor * load_first(param + i, count - i), count - i);
+}
+
+/* Adds to the sum of the item that the elements belong to: all of them to one. */
+static void squares_part(const helix_update *u, const helix_leaf *leaf, ptrdiff_t first,
+                         ptrdiff_t count) {
+    enum { LANES = 32 };
+    const real *grad = (const real *)leaf->grad + first;
+    double sums[LANES] = {0}, total = 0;
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            sums[j] += (double)grad[i + j] * grad[i + j];
+    for (int j = 0; i < count; i++, j++)
+        sums[j] += (double)grad[i] * grad[i];
+    for (int j = 0; j < LANES; j++)
+        total += sums[j];
+    ptrdiff_t start = leaf == u->leaves ? 0 : leaf[-1].end;
+    u->squares[(start + first) / HELIX_UPDATE_RUN] += total;
+}
+
 /* The first array that ends after `position`. */
 static ptrdiff_t leaf_at(const helix_update *u, ptrdiff_t position) {
     ptrdiff_t low = 0, high = u->count - 1;
@@ -94,4 +120,14 @@ int EXPORT(adamw)(const void *call, ptrdiff_t first, ptrdiff_t last) {
 
 int EXPORT(sgd)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     return step(call, first, last, sgd_part);
+}
+
+int EXPORT(scale)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    return step(call, first, last, scale_part);
+}
+
+int EXPORT(squares)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+    for (ptrdiff_t item = first; item < last; item++)
+        step(call, item, item + 1, squares_part);
+    return 0;
 }

@@ -1,11 +1,13 @@
 """Steps of AdamW and SGD on raw arrays, in place and in one pass over memory; see update.c.
 
 A step for many parameters is one call of the kernel, and its threads share out the elements of all
-arrays. A step for one parameter is the same with a single array.
+arrays. A step for one parameter is the same with a single array. The norm of many arrays, and their
+scaling, are passes of the same kind.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -113,6 +115,37 @@ def sgd_many_(
     share(update.sgd, update.items, update.size)
     _copy_back(written[0], params)
     _copy_back(written[1], moving)
+
+
+def norm_many(xs: Sequence[Array]) -> tuple[tuple[Array], tuple[()]]:
+    """Return the Euclidean norm of all elements; no residual.
+
+    Squares are summed in float64, those of a run of elements first: each is a part of its own.
+
+    Parameters
+    ----------
+    xs : at least one, any shapes and strides; all of one dtype.
+    """
+    update = _kernels.Update(None, dense(xs), None, None)
+    parts = np.zeros(update.items)
+    update.set_squares(parts)
+    share(update.squares, update.items, update.size)
+    with np.errstate(over="ignore"):  # beyond float32 it is inf
+        return (np.asarray(math.sqrt(sum(parts.tolist())), xs[0].dtype),), ()
+
+
+def scale_many_(xs: Sequence[Array], *, factor: float) -> None:
+    """Multiply all arrays with ``factor``.
+
+    Parameters
+    ----------
+    xs : any shapes and strides; all of one dtype.
+    """
+    written = dense(xs)
+    update = _kernels.Update(written, None, None, None)
+    update.set_factor(factor)
+    share(update.scale, update.items, update.size)
+    _copy_back(written, xs)
 
 
 def _copy_back(results: Sequence[Array], arrays: Sequence[Array]) -> None:
