@@ -180,3 +180,21 @@ def test_gradients_of_mixed_dtypes_are_cast_back():
     (x * y).sum().backward()
     assert (x.grad.dtype.name, y.grad.dtype.name) == ("float64", "bfloat16")
     assert x.grad.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("scalar", [2, -3, 0.5, -0.0, float("inf"), float("nan")])
+def test_a_scalar_computes_and_differentiates_as_a_tensor_of_its_value(name, scalar):
+    values = hx.tensor([1, 2, -5], dtype=name)
+    dtype = "float32" if isinstance(scalar, float) and name == "int64" else name
+    for op in (hx.add, hx.subtract, hx.multiply, hx.divide, hx.maximum, hx.less):
+        for leads in (False, True):
+            found = []
+            for other in (scalar, hx.tensor(scalar, dtype=dtype)):
+                x = values.astype(name)
+                x.requires_grad = name != "int64"
+                y = op(other, x) if leads else op(x, other)
+                if y.requires_grad:
+                    y.sum().backward()
+                found.append((y.dtype, y.numpy().tobytes(), str(x.grad)))
+            assert found[0] == found[1], (op, leads)

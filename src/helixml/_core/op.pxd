@@ -43,5 +43,8 @@ cdef class Primitive(Op):
     @cython.locals(x=Tensor, y=Tensor, output=Tensor, mask=cython.longlong, bound=tuple)
     cpdef run_pair(self, tuple inputs)
 
+    @cython.locals(x=Tensor, output=Tensor, leads=bint, plain=bint, bound=tuple)
+    cpdef run_with_scalar(self, tuple inputs)
+
     @cython.locals(plan=Plan, node=Node)
     cpdef record(self, tuple inputs, dict attributes, long long mask, Tensor output)

@@ -50,6 +50,8 @@ from helixml.errors import (
 _SCALARS = (bool, int, float, complex)
 _NO_ATTRS: dict = {}
 _FLOAT32 = dtypes.float32
+_FLOAT64 = dtypes.float64
+_INT64 = dtypes.int64
 is_recording = recording.get  # bound once: every op asks
 
 REGISTRY: dict = {}  # name -> Op, in order of definition
@@ -275,17 +277,18 @@ class Primitive(Op):
         first = inputs[0]
         second = inputs[1]
         if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
-            return self.run(inputs, _NO_ATTRS)
+            return self.run_with_scalar(inputs)
         x = first
         y = second
         backend = x._backend
+        dtype = dtype_of(x)
         bound = self.bound  # read once: another thread may use another device
         if (
             bound[0] is not backend
             or y._backend is not backend
-            or self.dtype_rule is not None
+            or dtype_of(y) is not dtype
+            or not (self.dtype_rule is None or dtype is _FLOAT32 or dtype is _FLOAT64)
             or self.prepare_attributes is not None
-            or dtype_of(x) is not dtype_of(y)
         ):
             return self.run(inputs, _NO_ATTRS)
         try:
@@ -304,11 +307,42 @@ class Primitive(Op):
             self.record(inputs, _NO_ATTRS, mask, output)
         return output
 
+    def run_with_scalar(self, inputs):
+        """Compute ``x + 2.0`` and its like with little ceremony; odd cases take the usual path."""
+        first = inputs[0]
+        second = inputs[1]
+        leads = isinstance(first, Tensor)
+        if not leads and not isinstance(second, Tensor):
+            return self.run(inputs, _NO_ATTRS)
+        x = first if leads else second
+        scalar = second if leads else first
+        backend = x._backend
+        dtype = dtype_of(x)
+        kind = type(scalar)
+        if dtype is _FLOAT32 or dtype is _FLOAT64:
+            plain = kind is float or kind is int
+        else:
+            plain = kind is int and dtype is _INT64 and self.dtype_rule is None
+        bound = self.bound
+        if not plain or bound[0] is not backend or self.prepare_attributes is not None:
+            return self.run(inputs, _NO_ATTRS)
+        try:
+            array = backend.asarray(scalar, dtype=dtype)
+            result = bound[1](x._array, array) if leads else bound[1](array, x._array)
+        except Exception:  # the usual path fails again, and explains it
+            return self.run(inputs, _NO_ATTRS)
+        if type(result) is not ndarray:
+            result = backend.ensure(result)
+        output = new_tensor(result, backend)
+        if (x._tracked or x._node is not None) and is_recording():
+            self.record(inputs, _NO_ATTRS, 1 if leads else 2, output)
+        return output
+
     def run(self, inputs, attributes):
         """Compute, and record if an input requires a gradient. The path that every op takes."""
         first = None
         mask = 0
-        uniform = self.dtype_rule is None and self.promotes is None
+        uniform = self.promotes is None
         arrays = []
         dtype = None
         for i in range(len(inputs)):
@@ -329,6 +363,8 @@ class Primitive(Op):
             if value._tracked or value._node is not None:
                 mask |= 1 if self.variadic else 1 << i
             arrays.append(array)
+        if self.dtype_rule is not None and dtype is not _FLOAT32 and dtype is not _FLOAT64:
+            uniform = False  # perhaps a float must be made first
         if not uniform or first is None:
             inputs = self.to_tensors(inputs)
             first, arrays, mask = self.promote(inputs)
