@@ -74,7 +74,9 @@ def _from_environment() -> Config:
 
 
 _process = _from_environment()
-debugging = _process.debug  # whether debug mode was ever on: spares the hot path a look-up
+# Whether debug mode was ever on, or kernels ever off: spares the hot path a look-up.
+debugging = _process.debug
+kernels_vary = not _process.kernels
 _override: ContextVar[Config | None] = ContextVar("helixml_config", default=None)
 
 
@@ -100,8 +102,9 @@ def using(**settings: object) -> Iterator[Config]:
             hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}."
             raise ConfigError(f"config: {name!r} is not a setting. Hint: {hint}")
     changed = replace(get(), **settings)  # type: ignore[arg-type]
-    global debugging
+    global debugging, kernels_vary
     debugging = debugging or changed.debug
+    kernels_vary = kernels_vary or not changed.kernels
     token = _override.set(changed)
     try:
         yield changed

@@ -48,8 +48,11 @@ class CpuBackend(BackendBase):
         self._take_compiled_functions()
 
     def _take_compiled_functions(self) -> None:
-        """Put compiled functions of single elements in the place of NumPy's, if they are wanted."""
-        if config.get().pure or not config.get().kernels:
+        """Put compiled functions of single elements in the place of NumPy's.
+
+        Each leaves its calls to the former where kernels are not wanted.
+        """
+        if config.get().pure:
             return
         try:
             from helixml.backends.cpu.kernels import elementwise

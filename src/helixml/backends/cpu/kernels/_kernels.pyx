@@ -10,6 +10,8 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcmp, memset
 
+from helixml import config
+
 cnp.import_array()
 
 SCAN_STEPS = HELIX_SCAN_STEPS
@@ -675,12 +677,24 @@ cdef int _do(helix_map *m, int type_num) except -1:
     return _run(table.map, m, items, (items + RANGES - 1) // RANGES)
 
 
-def of_one(name, otherwise):
-    """Return the function of that name, of one array; ``otherwise(x)`` is called for other x."""
+cdef inline bint _are_wanted() except -1:
+    """Say whether the settings want kernels; they are asked only if they ever did not."""
+    return not config.kernels_vary or config.get().kernels
+
+
+def of_one(name, otherwise, without=None):
+    """Return the function of that name, of one array; ``otherwise(x)`` is called for other x.
+
+    ``without(x)``, if given, is called instead where no kernels are wanted.
+    """
     cdef int function = _functions[name]
+    if without is None:
+        without = otherwise
 
     def call(x, /):
         cdef helix_map m
+        if not _are_wanted():
+            return without(x)
         if not _is_plain(x):
             return otherwise(x)
         cdef cnp.ndarray out = _like(x)
@@ -714,6 +728,8 @@ def of_two(name, otherwise):
         cdef helix_map m
         cdef cnp.ndarray larger, out
         cdef Py_ssize_t x_size, y_size
+        if not _are_wanted():
+            return otherwise(x, y)
         if not (_is_plain(x) and _is_plain(y) and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(y)):
             return otherwise(x, y)
         memset(&m, 0, sizeof(m))

@@ -1,7 +1,8 @@
 """The backend's functions of single elements, compiled; they are in map.c.
 
 Each takes arrays of float32 or float64 in C order; the shape of one of two arrays may be the end of
-the other's. All else it leaves to NumPy's function. Unlike NumPy's these never warn.
+the other's. All else it leaves to NumPy's function, and every call where the settings want no
+kernels. Unlike NumPy's these never warn.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def functions() -> dict[str, Callable[..., Array]]:
 
 
 def extended(name: str, otherwise: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Return a function that NumPy lacks; ``otherwise`` is for dtypes that have no kernel."""
+    """Return a function that NumPy lacks; ``otherwise`` is for calls that no kernel takes."""
 
     def other(x: Array) -> Any:
         if x.dtype.char not in "fd":
@@ -46,5 +47,5 @@ def extended(name: str, otherwise: Callable[[Array], Array]) -> Callable[[Array]
         native = x.dtype.newbyteorder("=")
         return compiled(np.require(x, native, ["C", "A", "E"]))
 
-    compiled = of_one(name, other)
+    compiled = of_one(name, other, otherwise)
     return compiled
