@@ -35,6 +35,7 @@ static wide exact(int function, wide x, wide y, wide g, wide *other) {
     case HELIX_MAP_tanh: return tanhl(x);
     case HELIX_MAP_sigmoid: return sigmoid(x);
     case HELIX_MAP_erf: return erfl(x);
+    case HELIX_MAP_sqrt: return sqrtl(x);
     case HELIX_MAP_square: return x * x;
     case HELIX_MAP_negative: return -x;
     case HELIX_MAP_absolute: return fabsl(x);

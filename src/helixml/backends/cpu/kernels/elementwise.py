@@ -22,6 +22,7 @@ _OF_ONE = {
     "log": "log",
     "log1p": "log1p",
     "negative": "negative",
+    "sqrt": "sqrt",
     "square": "square",
     "tanh": "tanh",
 }

@@ -122,8 +122,8 @@ typedef struct {
    NAME_gate_pull gives the gradients of that. */
 #define HELIX_EACH_FUNCTION(FUNCTION)                                                       \
     FUNCTION(exp) FUNCTION(expm1) FUNCTION(log) FUNCTION(log1p) FUNCTION(tanh)              \
-    FUNCTION(sigmoid) FUNCTION(erf) FUNCTION(square) FUNCTION(negative) FUNCTION(absolute)  \
-    FUNCTION(add) FUNCTION(subtract) FUNCTION(multiply) FUNCTION(divide)                    \
+    FUNCTION(sigmoid) FUNCTION(erf) FUNCTION(sqrt) FUNCTION(square) FUNCTION(negative)      \
+    FUNCTION(absolute) FUNCTION(add) FUNCTION(subtract) FUNCTION(multiply) FUNCTION(divide) \
     FUNCTION(maximum) FUNCTION(minimum)                                                     \
     FUNCTION(silu) FUNCTION(silu_pull) FUNCTION(silu_gate) FUNCTION(silu_gate_pull)         \
     FUNCTION(gelu) FUNCTION(gelu_pull) FUNCTION(gelu_gate) FUNCTION(gelu_gate_pull)         \

@@ -148,6 +148,17 @@ INLINE vec at_most(vec x, real high) { return minimum(splat(high), x); }
 INLINE vec absolute(vec x) { return (vec)((ivec)x & ~(ivec)splat(-(real)0)); }
 INLINE vec with_sign(vec size, vec of) { return choose((ivec)splat(-(real)0), of, size); }
 
+/* Rounded correctly, as the instruction does. */
+INLINE vec root(vec x) {
+    for (int i = 0; i < WIDTH; i++)
+#if HELIX_DOUBLE
+        x[i] = __builtin_sqrt(x[i]);
+#else
+        x[i] = __builtin_sqrtf(x[i]);
+#endif
+    return x;
+}
+
 INLINE real sum_lanes(vec x) {
     for (int half = WIDTH / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++)

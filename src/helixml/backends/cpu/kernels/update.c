@@ -11,16 +11,6 @@
    where arrays are cut changes no bit of theirs. Squares are exact in double, where they are summed. */
 #include "rows.h"
 
-INLINE vec root(vec x) {
-    for (int i = 0; i < WIDTH; i++)
-#if HELIX_DOUBLE
-        x[i] = __builtin_sqrt(x[i]);
-#else
-        x[i] = __builtin_sqrtf(x[i]);
-#endif
-    return x;
-}
-
 /* `count` elements from `first` on of one array's parameters, gradients and states. */
 typedef void step_part(const helix_update *u, const helix_leaf *leaf, ptrdiff_t first,
                        ptrdiff_t count);
