@@ -50,6 +50,7 @@ else:
         softmax_vjp,
         takes_axis,
     )
+    from helixml.backends.cpu.kernels.summing import sum
     from helixml.backends.cpu.kernels.update import (
         adamw_,
         adamw_many_,
@@ -95,6 +96,7 @@ else:
         "copy": copy,
         "concat": concat,
         "place": place,
+        "sum": sum,
         "take": take,
         "scatter_add": scatter_add,
         "linear_scan": linear_scan,

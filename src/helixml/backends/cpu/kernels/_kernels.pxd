@@ -119,6 +119,11 @@ cdef extern from "kernels.h" nogil:
         helix_rows from_ "from"
         helix_rows to
 
+    ctypedef struct helix_sum:
+        Py_ssize_t rows, size, rows_in_item
+        helix_rows x
+        void *parts
+
     ctypedef struct helix_gather:
         Py_ssize_t count, width, size, rows_in_item
         const int64_t *indices
@@ -187,7 +192,7 @@ cdef extern from "kernels.h" nogil:
         helix_work softmax_forward, softmax_backward
         helix_work map
         helix_work loss_forward, loss_backward
-        helix_work copy
+        helix_work copy, sum
         helix_work gather, scatter
         helix_work linear_scan_channels, linear_scan_lines
         helix_work philox, drop

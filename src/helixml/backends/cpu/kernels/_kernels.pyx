@@ -410,6 +410,25 @@ cdef class Copy:
         _run(self.table.copy, &self.call, items, grain)
 
 
+cdef class Sum:
+    """A sum of rows, in parts."""
+
+    cdef helix_sum call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, rows_in_item, x, parts):
+        cdef helix_sum *s = &self.call
+        self.arrays = [x, parts]
+        self.table = _table(x)
+        s.rows, s.size = x.shape
+        s.rows_in_item, s.x, s.parts = rows_in_item, _rows(x), _data(parts)
+
+    def run(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.sum, &self.call, items, grain)
+
+
 cdef class Gather:
     """Rows taken from a table, or added to it."""
 

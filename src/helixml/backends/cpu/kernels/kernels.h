@@ -140,6 +140,13 @@ typedef struct {
     helix_rows from, to;
 } helix_copy;
 
+/* Sums of rows; items are runs of rows_in_item rows. */
+typedef struct {
+    ptrdiff_t rows, size, rows_in_item;
+    helix_rows x;
+    void *parts;                /* (items, size): zeros on entry */
+} helix_sum;
+
 /* Rows of a table at indices. Taking them, items are runs of rows_in_item indices; adding them,
    items are runs of HELIX_SCATTER_COLUMNS columns. */
 enum { HELIX_SCATTER_COLUMNS = 32 };
@@ -259,6 +266,7 @@ typedef struct {
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
     KERNEL(copy, variant)                                                                   \
+    KERNEL(sum, variant)                                                                    \
     KERNEL(gather, variant)                                                                 \
     KERNEL(scatter, variant)                                                                \
     KERNEL(linear_scan_channels, variant)                                                   \

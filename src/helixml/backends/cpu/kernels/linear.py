@@ -14,6 +14,7 @@ from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.activation import activation as activation_kernels
 from helixml.backends.cpu.kernels.layout import Array, contiguous
 from helixml.backends.cpu.kernels.matmul import is_large, matmul, multiply
+from helixml.backends.cpu.kernels.summing import sum_of_rows
 
 # Their derivatives are functions of what they are given, that of relu is one of its value.
 _SMOOTH = {name: activation_kernels(name) for name in ("gelu", "silu")}
@@ -85,5 +86,5 @@ def linear_vjp(
     return (
         matmul(g, weight) if needs[0] else None,
         matmul(g_rows.T, x_rows) if needs[1] else None,
-        g_rows.sum(axis=0) if needs[2] else None,
+        sum_of_rows(g_rows) if needs[2] else None,
     )
