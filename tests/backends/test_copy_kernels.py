@@ -95,3 +95,18 @@ def test_large_results_lie_in_memory_used_before(rng):
 def test_sums_of_parts_are_those_of_numpy(rng):
     parts = rng.standard_normal((7, 200, 300))
     assert sum_of_parts(parts).tobytes() == parts.sum(axis=0).tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parts_of_rows_are_joined_by_the_kernel(of_any_number_of_threads, rng, dtype, monkeypatch):
+    x = rng.standard_normal((6, 500, 90)).astype(dtype)
+    wanted = np.concatenate([x[..., 50:], x[..., :40]], axis=2)
+    copies = []
+    kernel = _kernels.Copy
+    monkeypatch.setattr(_kernels, "Copy", lambda *rows: copies.append(rows) or kernel(*rows))
+    found = of_any_number_of_threads(lambda: concat([x[..., 50:], x[..., :40]], axis=2))
+    np.testing.assert_array_equal(found, wanted)
+    assert len(copies) == 2 * 3
+    short = x[:, :300, :40]  # its rows have no single stride
+    np.testing.assert_array_equal(concat([short, short], axis=2), np.concatenate([short] * 2, 2))
+    assert len(copies) == 2 * 3

@@ -52,10 +52,11 @@ def concat(arrays: Sequence[Array], *, axis: int) -> Array | None:
     table = result.reshape(before, -1)
     for x in arrays:
         end = start + x.size // before
-        if x.flags.carray:
-            _copy_rows(x.reshape(before, -1), table[:, start:end])
-        else:
+        part = _as_rows(x, before)
+        if part is None:
             table[:, start:end].reshape(x.shape)[...] = x
+        else:
+            _copy_rows(part, table[:, start:end])
         start = end
     return result
 
@@ -69,6 +70,17 @@ def place(
     result = zeros(shape, x.dtype)
     result[index] = x
     return result
+
+
+def _as_rows(x: Array, count: int) -> Array | None:
+    """Return x as (count, d) with contiguous rows, None if that would take a copy."""
+    if not x.flags.aligned:
+        return None
+    try:
+        table = x.reshape(count, -1, copy=False)
+    except ValueError:
+        return None
+    return table if table.shape[1] <= 1 or table.strides[1] == x.itemsize else None
 
 
 def _copy_rows(x: Array, to: Array) -> None:
