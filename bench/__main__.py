@@ -1,7 +1,8 @@
 """Ask the questions and print one table: ``python -m bench [NAME ...] [--quick] [--json FILE]``.
 
 The ratio is the other time over helixml's, so above 1 helixml is faster; it is the median of
-rounds, the spread goes from the lowest to the highest. The NumPy probes are taken before
+rounds, the spread goes from the lowest to the highest. (`accuracy` compares errors, and says how.)
+The NumPy probes are taken before
 and after, and what other processes used of the machine is said: that is what the times are worth.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from bench.turns import ROOT, Figure, Worker, WorkerError, compare
+from bench.turns import ROOT, Case, Figure, Worker, WorkerError, compare
 
 NAMES = (
     "training_step",
@@ -36,6 +37,7 @@ NAMES = (
     "small_ops",
     "long_chain",
     "footprint",
+    "accuracy",
 )
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # PyTorch would give big arrays back to the system and take them anew in every call.
@@ -138,11 +140,18 @@ def _compared(name: str, question: ModuleType, quick: bool) -> Iterator[Figure |
         Worker(sys.executable, *modules[:2], **TWO_THREADS) as ours,
         Worker(python, modules[0], modules[2], **environment) as peer,
     ):
+        found = getattr(question, "figures", _time)
         for number, case in enumerate(question.cases(quick=quick)):
             try:
-                yield compare(case, number, (ours, peer), question.PEER, quick=quick)
+                yield from found(case, number, (ours, peer), question.PEER, quick=quick)
             except WorkerError as error:
                 yield error
+
+
+def _time(
+    case: Case, number: int, workers: tuple[Worker, Worker], against: str, *, quick: bool
+) -> Iterator[Figure]:
+    yield compare(case, number, workers, against, quick=quick)
 
 
 class OtherLoad:
@@ -174,6 +183,8 @@ def cells(figure: Figure) -> list[str]:
     if figure.other is None:
         return [*row, "", "", ""]
     spread = f"{_rounded(min(figure.ratios))} - {_rounded(max(figure.ratios))}"
+    if len(figure.ratios) == 1:
+        spread = ""
     return [*row, _with_unit(figure.other, figure.unit), _rounded(figure.ratio), spread]
 
 
@@ -186,7 +197,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def _rounded(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def _print_row(row: list[str]) -> None:

@@ -96,6 +96,12 @@ def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], list[np.
     return lambda rng: [rng.standard_normal(shape, np.float32) for shape in shapes]
 
 
+def cotangent(shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
+    """Return what every side begins a backward pass with."""
+    g = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return np.asarray(g, dtype)
+
+
 class Worker:
     """A process that answers one line of JSON with another.
 
@@ -160,11 +166,7 @@ def compare(
     ------
     WorkerError : a side failed, or the results differ by more than the case allows.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, f"{side}.npz") for side in ("ours", "peer")]
-        for worker, file in zip(workers, files, strict=True):
-            worker.ask("begin", number=number, quick=quick, file=str(file))
-        error = greatest_error(*files)
+    error = greatest_error(*results(number, workers, quick=quick))
     if not error <= case.tolerance:
         raise WorkerError(f"{case.what}: results differ by {error:.2g} (allowed {case.tolerance})")
     seconds = QUICK_SECONDS if quick else ROUND_SECONDS
@@ -176,12 +178,25 @@ def compare(
     return Figure.of_rounds(case.what, against, *times)
 
 
-def greatest_error(ours: Path, peer: Path) -> float:
-    """Return the greatest difference of two files' arrays, over the largest element of each."""
-    with np.load(ours) as own, np.load(peer) as other:
-        if [own[name].shape for name in own] != [other[name].shape for name in other]:
-            return float("inf")
-        return max(float(_error(own[name], other[name])) for name in own)
+def results(
+    number: int, workers: Sequence[Worker], *, quick: bool, dtype: str | None = None
+) -> list[list[np.ndarray]]:
+    """Have workers compute a case once and return what each found; ``dtype`` widens operands."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "results.npz")
+        for worker in workers:
+            worker.ask("begin", number=number, quick=quick, file=str(file), dtype=dtype)
+            with np.load(file) as arrays:
+                found.append(list(arrays.values()))
+    return found
+
+
+def greatest_error(ours: Sequence[np.ndarray], peer: Sequence[np.ndarray]) -> float:
+    """Return the greatest difference of two sides' arrays, over the largest element of each."""
+    if [own.shape for own in ours] != [other.shape for other in peer]:
+        return float("inf")
+    return max(float(_error(own, other)) for own, other in zip(ours, peer, strict=True))
 
 
 def _error(own: np.ndarray, other: np.ndarray) -> Any:

@@ -35,11 +35,13 @@ class Side:
         self.reset: Any = None
         self.last = 0.0  # seconds of the last call
 
-    def begin(self, number: int, quick: bool, file: str) -> None:
-        """Set up a case, compute it once and leave the results in a file."""
+    def begin(self, number: int, quick: bool, file: str, dtype: str | None = None) -> None:
+        """Set up a case, its floats in another dtype if given; compute it once, into a file."""
         self.run = self.reset = None  # frees the memory of the case before
         case = self.question.cases(quick=quick)[number]
         arrays = case.inputs(np.random.default_rng(number))
+        if dtype is not None:
+            arrays = [x.astype(dtype) if x.dtype.kind == "f" else x for x in arrays]
         self.run, self.reset = getattr(self.side, case.name)(*arrays, **case.options)
         # Tensors of either library let go of their graph before they become arrays.
         results = [getattr(result, "detach", lambda r=result: r)() for result in self.call()]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.turns import cotangent
+
 torch.set_num_threads(2)
 torch.set_num_interop_threads(1)
 
@@ -18,8 +20,8 @@ def job(function: Callable[..., torch.Tensor]) -> Callable[..., Any]:
     def begin(*arrays: np.ndarray, backward: bool, **options: Any) -> Any:
         tensors = [torch.tensor(array) for array in arrays]
         leaves = [tensor.requires_grad_() for tensor in tensors if tensor.is_floating_point()]
-        shape = tuple(function(*tensors, **options).shape)
-        g = torch.tensor(np.random.default_rng(0).standard_normal(shape, np.float32))
+        y = function(*tensors, **options)
+        g = torch.tensor(cotangent(tuple(y.shape), arrays[0].dtype))
 
         def forward() -> list[Any]:
             return [function(*tensors, **options)]

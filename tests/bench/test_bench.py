@@ -81,12 +81,9 @@ def test_sides_that_disagree_are_not_timed(turns, workers, case):
     assert workers.log.read_text() == ".a.b"
 
 
-def test_a_result_that_is_nan_or_of_another_shape_does_not_agree(turns, tmp_path):
-    files = [tmp_path / "ours.npz", tmp_path / "peer.npz"]
+def test_a_result_that_is_nan_or_of_another_shape_does_not_agree(turns):
     for other in (np.array([1.0, np.nan]), np.ones(3), np.ones((2, 1))):
-        np.savez(files[0], np.ones(2))
-        np.savez(files[1], other)
-        assert not turns.greatest_error(*files) <= 1
+        assert not turns.greatest_error([np.ones(2)], [other]) <= 1
 
 
 def test_what_fails_in_a_worker_is_raised_here_and_the_worker_goes_on(turns, workers, tmp_path):
@@ -111,16 +108,57 @@ def test_figures_fit_the_table(turns):
     assert table.cells(turns.Figure("a", 12_345.6)) == ["a", "", "12.3 s", "", "", ""]
     assert table.cells(turns.Figure("a", 0.0123))[2] == "12.3 us"
     assert table.cells(turns.Figure("a", 1234, unit="bytes"))[2] == "1,234 bytes"
+    alone = turns.Figure("a", 0.5, "b", 2e7, (4.0,), "ulp")
+    assert table.cells(alone) == ["a", "b", "0.5 ulp", "2e+07 ulp", "4", ""]
+
+
+def test_accuracy_is_measured_by_the_last_place_of_exact_numbers(turns):
+    accuracy = importlib.import_module("bench.accuracy")
+    found = np.array([1, 1.5, 1e-45, np.inf], np.float32)
+    exact = np.array([1, 1.5, 2.8e-45, 1e39], np.longdouble)  # 1e39 overflows
+    assert round(accuracy.in_last_places(found, (exact, exact)), 2) == 1
+    exact[:2] -= np.array([0.25, 0.5], np.longdouble) * 2.0**-23
+    assert round(accuracy.in_last_places(found[:2], (exact[:2], exact[:2])), 2) == 0.5
+    assert accuracy.in_last_places(found, (np.ones(4), np.ones(4))) == np.inf
+    assert accuracy.in_eps_of_largest(found[:2], np.array([1 + 2.0**-22, 2])) == 2.0**21
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "gelu", "silu", "softplus", "log1p", "gelu_gate"])
+def test_exact_derivatives_are_those_of_exact_values(turns, name):
+    exact = importlib.import_module("bench.exact")
+    step = exact.WIDE(2) ** -16
+    operands = [np.linspace(0.1, 3, 31).astype(exact.WIDE) * sign for sign in (1, -0.3)]
+    operands = operands[: 2 if name.endswith("_gate") else 1]
+    function = getattr(exact, name)
+    for i in range(len(operands)):
+        up, down = (
+            [x + sign * step * (i == j) for j, x in enumerate(operands)] for sign in (1, -1)
+        )
+        wanted = (function(*up)[0] - function(*down)[0]) / (2 * step)
+        slope = function(*operands)[1 + i]
+        slope = slope[0] if isinstance(slope, tuple) else slope
+        assert np.abs(slope - wanted).max() < 2 * float(step) ** 2
 
 
 def names():
     files = sorted((ROOT / "bench").glob("*.py"))
-    tools = {"__init__", "__main__", "bits_per_byte", "machine", "probes", "turns", "worker"}
+    tools = {"__init__", "__main__", "bits_per_byte", "exact", "machine", "probes", "turns"}
+    tools.add("worker")
     return [file.stem for file in files if file.stem not in tools]
 
 
 def test_the_command_knows_every_question(turns):
     assert sorted(importlib.import_module("bench.__main__").NAMES) == names()
+
+
+def defined(node):
+    """Return what a statement of a module gives a name to."""
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
 @pytest.mark.parametrize("name", names())
@@ -130,7 +168,7 @@ def test_every_question_can_be_imported_and_lists_what_both_sides_can_do(turns, 
         assert callable(question.run)
         return
     peer = ast.parse((ROOT / "bench" / "peers" / f"{name}.py").read_text())  # PyTorch is not here
-    peers = {node.name for node in peer.body if isinstance(node, ast.FunctionDef)}
+    peers = {name for node in peer.body for name in defined(node)}
     ours = importlib.import_module(f"bench.ours.{name}")
     for quick in (False, True):
         cases = question.cases(quick=quick)
