@@ -494,9 +494,9 @@ INLINE vec normal_tail(vec b, vec *bell) {
     return p * r * *bell;
 }
 
-/* Near 0, x + x p(x**2) with coefficients of least relative error: 1e-9 (float), 7e-18 (double);
-   elsewhere from the normal distribution. */
-INLINE vec erf_vec(vec x) {
+/* erf(x) for |x| < 1 as x + x p(x**2), with coefficients of least relative error: 1e-9 (float),
+   7e-18 (double). */
+INLINE vec erf_near(vec x) {
 #if HELIX_DOUBLE
     static const double c[] = {
         0.12837916709551256,     -0.3761263890318355,   0.11283791670945252,
@@ -511,14 +511,19 @@ INLINE vec erf_vec(vec x) {
         7.889122935011983e-05,
     };
 #endif
-    vec size = absolute(x), w = x * x, bell;
+    vec w = x * x;
     int last = sizeof c / sizeof *c - 1;
     vec p = splat((real)c[last]);
 #pragma GCC unroll 16
     for (int i = last - 1; i >= 0; i--)
         p = p * w + (real)c[i];
+    return x + x * p;
+}
+
+INLINE vec erf_vec(vec x) {
+    vec size = absolute(x), bell;
     vec far = (real)1 - (real)2 * normal_tail(size * (real)1.41421356237309504880, &bell);
-    return choose(size < (real)1, x + x * p, with_sign(far, x));
+    return choose(size < (real)1, erf_near(x), with_sign(far, x));
 }
 
 /* Activations: the value, and what its derivative needs. */
@@ -547,10 +552,16 @@ INLINE vec silu(vec x, vec *slope) {
     return x * s;
 }
 
-/* Returns x Phi(x); *slope gets the derivative. */
+/* Returns x Phi(x); *slope gets the derivative. Near 0 the error of the tail, up to 4 ulp, is the
+   result's. In double (1 + erf(x / sqrt(2))) / 2 is taken there, to 2.6 ulp; in float that would
+   cost a seventh of the time. */
 INLINE vec gelu(vec x, vec *slope) {
-    vec bell, tail = normal_tail(absolute(x), &bell);
+    vec size = absolute(x), bell, tail = normal_tail(size, &bell);
     vec share = choose(x < (real)0, tail, (real)1 - tail);
+    if (HELIX_DOUBLE) {
+        vec near = erf_near(x * (real)0.707106781186547524401) * (real)0.5 + (real)0.5;
+        share = choose(size < (real)1, near, share);
+    }
     *slope = share + at_most(at_least(x, -NORMAL_FLAT), NORMAL_FLAT) * bell *
                          (real)0.398942280401432677940; /* 1 / sqrt(2 pi) */
     return x * share;
