@@ -16,7 +16,7 @@ from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
 from helixml._core.tensor import as_tensor
 from helixml.errors import ShapeError, ValueRangeError
-from helixml.ops.logic import equal, isfinite, logical_and, logical_not
+from helixml.ops.logic import equal, greater, isfinite, logical_and, logical_not
 
 Array = Any  # a raw array of the backend
 
@@ -34,6 +34,19 @@ def chain(g, d):
     if not any(infinite):
         return g * d
     return g * where(logical_and(equal(g, 0), infinite), 0, d)
+
+
+def quotient(g, y):
+    """Return the chain product g / y where 1 / y is singular at 0: as `chain`, but rounded once.
+
+    1 / y alone would overflow for denormal y.
+    """
+    from helixml.ops.reduction import any
+
+    zero = logical_not(greater(abs(y), 0))  # or nan
+    if not any(zero):
+        return g / y
+    return g / where(logical_and(equal(g, 0), zero), 1, y)
 
 
 _everywhere = domain(-2.0, 2.0)
@@ -130,7 +143,7 @@ def divide(B, x: Array, y: Array):
     return B.divide(x, y)
 
 
-divide.vjp("x")(lambda g, y: chain(g, 1 / as_tensor("divide", y, g)))
+divide.vjp("x")(lambda g, y: quotient(g, as_tensor("divide", y, g)))
 divide.vjp("y")(lambda g, y, out: chain(g, -out / y))
 
 
@@ -474,7 +487,7 @@ def log(B, x: Array):
     return B.log(x)
 
 
-log.vjp("x")(lambda g, x: chain(g, 1 / x))
+log.vjp("x")(lambda g, x: quotient(g, x))
 
 
 @log.samples
@@ -498,7 +511,7 @@ def log1p(B, x: Array):
     return B.log1p(x)
 
 
-log1p.vjp("x")(lambda g, x: chain(g, 1 / (1 + x)))
+log1p.vjp("x")(lambda g, x: quotient(g, 1 + x))
 log1p.samples(domain(-0.8, 3.0))
 
 
