@@ -14,6 +14,7 @@ import numpy as np
 
 from helixml import config, dtypes
 from helixml.backends.base import BackendBase
+from helixml.backends.cpu.sums import add_up
 from helixml.backends.dispatch import Kernel, KernelTable
 from helixml.device import Device
 from helixml.dtypes import DType
@@ -228,6 +229,8 @@ class CpuBackend(BackendBase):
         if summed is not None:
             return summed
         wide = _accumulator(x.dtype)
+        if x.dtype == wide and x.dtype.kind in "fc":
+            return add_up(x, axis, keepdims=keepdims)
         total = np.sum(x, axis=axis, dtype=wide, keepdims=keepdims)
         return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
 
@@ -237,7 +240,12 @@ class CpuBackend(BackendBase):
         return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
 
     def cumulative_sum(self, x: Array, *, axis: int) -> Array:
-        """Return running sums; accumulates as `sum` does."""
+        """Return running sums; accumulates as `sum` does, but float32 in float64.
+
+        Its terms are added one after the other, and 1000 of them would lose three digits.
+        """
+        if x.dtype == dtypes.float32:
+            return np.cumsum(x, axis=axis, dtype=dtypes.float64).astype(x.dtype)
         total = np.cumsum(x, axis=axis, dtype=_accumulator(x.dtype))
         return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
 
