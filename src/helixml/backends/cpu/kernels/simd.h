@@ -280,7 +280,7 @@ INLINE vec exp_reduced(vec x, vec *shifted) {
     return exp_polynomial(x - k * LN2_HIGH - k * LN2_LOW, 1.0);
 }
 
-/* exp(x) for x <= 0: the power of two in two factors, of which the second never changes. */
+/* exp(x) for x <= 40: the power of two in two factors, of which the second never changes. */
 INLINE vec exp_negative(vec x) {
     vec shifted, p = exp_reduced(at_least(x, EXP_LOW), &shifted);
     bits power = ((bits)shifted + (EXPONENT_BIAS + EXPONENT_BIAS / 2)) << MANTISSA_BITS;
