@@ -85,8 +85,8 @@ INLINE vec value_at(const coefficient *c, int t, int j, int may_be_fixed) {
     return splat(c->steps[t * c->step_stride + j]);
 }
 
-/* Read a block's channels through a chunk. Rows lie far apart, so that no hardware prefetcher foresees
-   the next block: it is fetched here. */
+/* Read a block's channels through a chunk. Rows lie far apart, so that no hardware prefetcher
+   foresees the next block: it is fetched here. */
 INLINE void read_block(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start, int steps,
                        ptrdiff_t channel, ptrdiff_t count) {
     for (int t = 0; t < steps; t++) {
