@@ -17,7 +17,7 @@ from helixml.ops.movement import expand_dims, matrix_transpose, reshape, sum_to
 Array = Any
 
 
-@primitive(oracle=np.matmul)
+@primitive(direct=True, oracle=np.matmul)
 def matmul(B, x: Array, y: Array):
     """Multiply matrices, batched over leading axes.
 
@@ -48,23 +48,26 @@ def matmul(B, x: Array, y: Array):
     return B.matmul(x, y)
 
 
-@matmul.prepare
+matmul.options["shapes_differ"] = True
+
+
+@matmul.diagnose
 def _(x, y):
     ranks = [getattr(operand, "ndim", 0) for operand in (x, y)]  # Python scalars have none
     if 0 in ranks:
         which = "x" if ranks[0] == 0 else "y"
-        raise ShapeError(f"matmul: a scalar operand: {which} has no axes. Hint: x * y.")
+        return ShapeError(f"matmul: a scalar operand: {which} has no axes. Hint: x * y.")
     inner = y.shape[-2] if y.ndim > 1 else y.shape[0]
     if x.shape[-1] != inner:
         hint = ""
         if y.ndim > 1 and y.shape[-1] == x.shape[-1]:
             hint = f" Hint: x @ y.mT multiplies by {(*y.shape[:-2], y.shape[-1], y.shape[-2])}."
-        raise ShapeError(
+        return ShapeError(
             f"matmul: inner dimensions differ: x is {x.shape}, y is {y.shape} "
             f"({x.shape[-1]} != {inner}).{hint}"
         )
-    shapes.broadcast("matmul", x.shape[:-2], y.shape[:-2])
-    return {}
+    shapes.broadcast("matmul", x.shape[:-2], y.shape[:-2])  # raises where they do not
+    return None
 
 
 def _as_matrices(g, x_rank, y_rank):

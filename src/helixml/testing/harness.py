@@ -8,6 +8,7 @@ op: what an op is exempt from follows from its properties, and from `Op.options`
 - ``kinds`` : kinds of dtypes (`dtypes.kind`) that its float inputs may have; "buif" by default. A
   call with another must raise `DTypeError`.
 - ``exact_dtype`` : False where the oracle itself decides the dtype of the result.
+- ``shapes_differ`` : True where operands that do not broadcast may be right.
 
 `plan` lists the checks for one device; `helixml.testing.contract` and the tests run them. What each
 check does stands in `helixml.testing.checks`.

@@ -43,6 +43,8 @@ def matmul(x: Array, y: Array) -> Array:
     x : (..., m, k) or (k,), any dtype and strides.
     y : (..., k, n) or (k,).
     """
+    if x.ndim == y.ndim == 2 and _is_small(len(x), x.shape[1], y.shape[1]):
+        return np.matmul(x, y)
     if x.dtype != y.dtype or not (_is_suited(x) and _is_suited(y)):
         return np.matmul(x, y)
     a = x if x.ndim > 1 else x[None]  # (..., m, k)
@@ -51,11 +53,10 @@ def matmul(x: Array, y: Array) -> Array:
     if a.shape[-1] != steps:
         return np.matmul(x, y)  # raises
     rows = a.shape[-2] if b.ndim > 2 else a.size // max(steps, 1)
-    has_vector = min(rows, columns) == 1
-    if rows * steps * columns < (SMALL_WITH_VECTOR if has_vector else SMALL):
+    if _is_small(rows, steps, columns):
         return np.matmul(x, y)
     if b.ndim > 2:
-        return np.matmul(x, y) if has_vector else _stack_of_products(a, b)
+        return np.matmul(x, y) if min(rows, columns) == 1 else _stack_of_products(a, b)
     c = empty((rows, columns), a.dtype)
     multiply(a.reshape(rows, steps), b, c)
     return c.reshape(x.shape[:-1] + y.shape[1:])
@@ -67,13 +68,18 @@ def is_large(x: Array, y: Array) -> bool:
     return min(rows, y.shape[1]) > 1 and rows * y.size >= SMALL and _is_suited(x) and _is_suited(y)
 
 
+def _is_small(rows: int, steps: int, columns: int) -> bool:
+    has_vector = rows == 1 or columns == 1
+    return rows * steps * columns < (SMALL_WITH_VECTOR if has_vector else SMALL)
+
+
 def _is_suited(x: Array) -> bool:
     return (
         x.dtype.char in "fd"
         and x.ndim > 0
         and x.dtype.isnative
         and x.flags.aligned
-        and all(stride % x.itemsize == 0 for stride in x.strides)
+        and (x.flags.c_contiguous or all(stride % x.itemsize == 0 for stride in x.strides))
     )
 
 
