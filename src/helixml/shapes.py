@@ -21,8 +21,15 @@ def size(shape: Shape) -> int:
     return prod(shape)
 
 
+def _are_sizes(items: Shape) -> bool:
+    """Say whether a tuple is a shape as it stands, as it nearly always is."""
+    return set(map(type, items)) <= {int} and min(items, default=0) >= 0
+
+
 def as_shape(op: str, shape: int | Iterable[int]) -> Shape:
     """Return ``shape`` as a tuple of non-negative integers."""
+    if type(shape) is tuple and _are_sizes(shape):
+        return shape
     items = (shape,) if hasattr(shape, "__index__") else shape
     try:
         result = tuple(int(n.__index__()) for n in items)
@@ -57,6 +64,8 @@ def broadcast(op: str, *shapes: Shape) -> Shape:
 
 def normalize_axis(op: str, axis: int, rank: int) -> int:
     """Return ``axis`` counted from the front, checked against ``rank``."""
+    if type(axis) is int and -rank <= axis < rank:
+        return axis if axis >= 0 else axis + rank
     try:
         index = axis.__index__()
     except (AttributeError, TypeError):
@@ -77,6 +86,8 @@ def normalize_axes(op: str, axis: Axis, rank: int) -> tuple[int, ...]:
     """Return the sorted axes that ``axis`` means: ``None`` is all of them; repeats are an error."""
     if axis is None:
         return tuple(range(rank))
+    if type(axis) is int:
+        return (normalize_axis(op, axis, rank),)
     try:
         items = (axis,) if hasattr(axis, "__index__") else tuple(axis)
     except TypeError:
@@ -96,6 +107,8 @@ def reduced(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
 
 def resolve_reshape(op: str, old: Shape, new: int | Iterable[int]) -> Shape:
     """Return ``new`` with its one ``-1`` filled in, checked to hold as much as ``old``."""
+    if type(new) is tuple and _are_sizes(new) and prod(new) == prod(old):
+        return new
     try:
         items = (new,) if hasattr(new, "__index__") else tuple(new)
         target = tuple(int(n.__index__()) for n in items)

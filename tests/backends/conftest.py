@@ -6,6 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from helixml import config
 from helixml.backends import registry
 from helixml.backends.array_api import ArrayApiBackend
 from helixml.backends.cpu import kernels, threads
@@ -72,10 +73,11 @@ else:  # the tests that need these fixtures are skipped
 
 @pytest.fixture(params=INSTRUCTION_SETS)
 def instruction_set(request):
-    """Each instruction set that this CPU runs, in turn."""
+    """Each instruction set that this CPU runs, in turn; the settings may want no kernels."""
     before = kernels.available()
     _kernels.use_instruction_set(request.param)
-    yield request.param
+    with config.using(kernels=True):
+        yield request.param
     _kernels.use_instruction_set(before)
 
 

@@ -165,3 +165,22 @@ def test_an_unknown_function_names_the_backend():
 
 def test_what_a_backend_holds_unless_it_says_otherwise():
     assert BackendBase.dtypes == tuple(d for d in dtypes.ALL if dtypes.kind(d) != "c")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+@pytest.mark.parametrize(
+    ("old", "new"), [((3,), (2, 2)), ((2, 3), (3,)), ((2,), (2, 3)), ((), ()), ((1, 3), (2, 2, 3))]
+)
+def test_the_cpu_broadcasts_as_numpy_does(old, new, dtype):
+    x = np.arange(np.prod(old), dtype=dtype).reshape(old)
+    cpu = registry.get("cpu")
+    try:
+        wanted = np.broadcast_to(x, new)
+    except ValueError:
+        with pytest.raises(ValueError):
+            cpu.broadcast_to(x, new)
+        return
+    found = cpu.broadcast_to(x, new)
+    assert found.strides == wanted.strides
+    assert np.array_equal(found, wanted)
+    assert not found.flags.writeable

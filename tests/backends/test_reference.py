@@ -27,7 +27,7 @@ def samples(name, dtype=dtypes.float64):
     for number, sample in enumerate(op.make_samples()):
         call = harness.call_of(op, number, sample, dtype, "reference")
         if call is not None:
-            yield call, *op.bind(call.args, call.kwargs)
+            yield call, *op.bind(tuple(call.args), call.kwargs)
 
 
 def test_every_fused_op_has_a_kernel_and_its_gradient():

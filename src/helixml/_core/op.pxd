@@ -18,11 +18,16 @@ cdef class Op:
     cdef public bint variadic
     cdef public Py_ssize_t arity
     cdef public bint plain
+    cdef public bint leading
+    cdef public dict settled
     cdef public object oracle
     cdef public object make_samples
     cdef public object make_errors
     cdef public dict options
     cdef dict __dict__
+
+    @cython.locals(given=Py_ssize_t, i=Py_ssize_t, attributes=dict)
+    cpdef bind(self, tuple args, dict kwargs)
 
 
 cdef class Primitive(Op):

@@ -82,6 +82,10 @@ class Op:
         self.variadic = any(["Sequence[" in notes[name] for name in inputs])
         self.arity = len(self.inputs)
         self.plain = not self.attributes and not self.variadic
+        # Where the inputs stand first, binding a call is little more than filling in the rest.
+        first = names[: min(self.arity, self.positional)]
+        self.leading = not self.variadic and first == self.inputs
+        self.settled = {n: v for n, v in self.defaults.items() if n in self.attributes}
         self.oracle = None
         self.make_samples = None
         self.make_errors = None
@@ -127,6 +131,25 @@ class Op:
 
     def bind(self, args, kwargs):
         """Return (inputs, attributes) of a call, complete and in order."""
+        given = len(args)
+        if self.leading and self.arity <= given <= self.positional:
+            attributes = self.settled.copy()
+            for i in range(self.arity, given):
+                attributes[self.parameters[i]] = args[i]
+            attributes.update(kwargs)
+            # As many as there are, of names that it has, none given twice: that fits.
+            if len(attributes) == len(self.attributes) and (
+                not kwargs
+                or (
+                    self.attributes.issuperset(kwargs)
+                    and kwargs.keys().isdisjoint(self.parameters[:given])
+                )
+            ):
+                return args if given == self.arity else args[: self.arity], attributes
+        return self.bind_any(args, kwargs)
+
+    def bind_any(self, args, kwargs):
+        """Do the same for any call; the error says what is wrong with it."""
         if len(args) > self.positional:
             raise self.bad_call(args, kwargs)
         inputs = []
@@ -343,7 +366,8 @@ class Primitive(Op):
         """Compute, and record if an input requires a gradient. The path that every op takes."""
         first = None
         mask = 0
-        uniform = self.promotes is None
+        uniform = True
+        chosen = self.promotes
         arrays = []
         dtype = None
         for i in range(len(inputs)):
@@ -355,12 +379,14 @@ class Primitive(Op):
             array = value._array
             if first is None:
                 first = value
-                dtype = dtype_of(value)
             elif value._backend is not first._backend:
                 raise device_mismatch(self.name, first, value)
-            elif dtype_of(value) is not dtype:
-                uniform = False
-                break
+            if chosen is None or chosen[i]:
+                if dtype is None:
+                    dtype = dtype_of(value)
+                elif dtype_of(value) is not dtype:
+                    uniform = False
+                    break
             if value._tracked or value._node is not None:
                 mask |= 1 if self.variadic else 1 << i
             arrays.append(array)
@@ -644,10 +670,6 @@ class Fused(Op):
         self.integers = frozenset([self.inputs.index(n) for n in integers])
         self.writes = tuple(writes)
         self.check_call = None
-        # Where the inputs stand first and the rest has defaults, a plain call needs no binding.
-        first = self.parameters[: min(self.arity, self.positional)]
-        self.leading = not self.variadic and first == self.inputs
-        self.settled = {n: v for n, v in self.defaults.items() if n in self.attributes}
         self.immediate = self.leading and len(self.settled) == len(self.attributes)
 
     def check(self, function):

@@ -134,6 +134,9 @@ def take(B, x: Array, indices: Array, axis: int = 0):
     return B.take(x, indices, axis=axis)
 
 
+_FEW = 32
+
+
 def _check_indices(op, indices, n):
     if dtypes.kind(indices.dtype) not in "ui":
         raise DTypeError(
@@ -141,7 +144,11 @@ def _check_indices(op, indices, n):
         )
     if indices.size:
         host = indices._backend.to_numpy(indices._array)
-        low, high = int(host.min()), int(host.max())
+        if host.size <= _FEW:  # Python is done before NumPy begins
+            found = host.ravel().tolist()
+            low, high = min(found), max(found)
+        else:
+            low, high = int(host.min()), int(host.max())
         if low < -n or high >= n:
             raise IndexingError(
                 f"{op}: index {low if low < -n else high} is out of range for an axis of {n}."

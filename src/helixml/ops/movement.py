@@ -98,10 +98,11 @@ def permute_dims(B, x: Array, axes: tuple[int, ...]):
 
 @permute_dims.prepare
 def _(x, axes):
-    order = tuple(shapes.normalize_axis("permute_dims", a, x.ndim) for a in axes)
-    if sorted(order) != list(range(x.ndim)):
+    rank = x.ndim
+    order = tuple([shapes.normalize_axis("permute_dims", a, rank) for a in axes])
+    if sorted(order) != list(range(rank)):
         raise ShapeError(
-            f"permute_dims: {tuple(axes)} is not an order of the {x.ndim} axes of shape {x.shape}."
+            f"permute_dims: {tuple(axes)} is not an order of the {rank} axes of shape {x.shape}."
         )
     return {"axes": order}
 
@@ -147,9 +148,12 @@ def broadcast_to(B, x: Array, shape: tuple[int, ...]):
 
 @broadcast_to.prepare
 def _(x, shape):
-    shape = shapes.as_shape("broadcast_to", shape)
-    if shapes.broadcast("broadcast_to", x.shape, shape) != shape:
-        raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {shape}.")
+    old, shape = x.shape, shapes.as_shape("broadcast_to", shape)
+    tail = shape[len(shape) - len(old) :]
+    if len(old) > len(shape) or (
+        old != tail and shapes.broadcast("broadcast_to", old, tail) != tail
+    ):
+        raise ShapeError(f"broadcast_to: shape {old} does not broadcast to {shape}.")
     return {"shape": shape}
 
 
@@ -441,17 +445,15 @@ def concat(B, arrays: Sequence[Array], axis: int = 0):
 
 @concat.prepare
 def _(arrays, axis):
-    first = arrays[0]
-    axis = shapes.normalize_axis("concat", axis, first.ndim)
-    for number, other in enumerate(arrays[1:], 1):
-        if other.ndim != first.ndim or any(
-            m != n
-            for a, (m, n) in enumerate(zip(first.shape, other.shape, strict=True))
-            if a != axis
-        ):
+    first = arrays[0].shape
+    axis = shapes.normalize_axis("concat", axis, len(first))
+    for number, array in enumerate(arrays):
+        other = array.shape
+        same_ends = other[:axis] == first[:axis] and other[axis + 1 :] == first[axis + 1 :]
+        if len(other) != len(first) or not same_ends:
             raise ShapeError(
-                f"concat: tensor {number} has shape {other.shape}, which differs from "
-                f"{first.shape} beyond axis {axis}. Hint: hx.stack makes a new axis."
+                f"concat: tensor {number} has shape {other}, which differs from "
+                f"{first} beyond axis {axis}. Hint: hx.stack makes a new axis."
             )
     return {"axis": axis}
 
@@ -571,13 +573,13 @@ def stack(arrays: Sequence[Tensor], axis: int = 0):
     tensors = [as_tensor("stack", a) for a in arrays]
     if not tensors:
         raise ShapeError("stack: needs at least one tensor.")
+    first = tensors[0].shape
     for number, other in enumerate(tensors):
-        if other.shape != tensors[0].shape:
-            raise ShapeError(
-                f"stack: tensor {number} has shape {other.shape}, the first {tensors[0].shape}."
-            )
-    where = shapes.normalize_axis("stack", axis, tensors[0].ndim + 1)
-    return concat([expand_dims(t, where) for t in tensors], axis=where)
+        if other.shape != first:
+            raise ShapeError(f"stack: tensor {number} has shape {other.shape}, the first {first}.")
+    where = shapes.normalize_axis("stack", axis, len(first) + 1)
+    apart = (*first[:where], 1, *first[where:])
+    return concat([reshape(t, apart) for t in tensors], axis=where)
 
 
 @stack.samples

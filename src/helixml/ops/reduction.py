@@ -5,6 +5,7 @@ The gradient of a sum is a broadcast, the gradient of a maximum goes to where th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -343,11 +344,8 @@ def _():
 # Compositions
 
 
-def _count(x, axis):
-    total = 1
-    for a in axis:
-        total *= x.shape[a]
-    return total
+def _count(shape, axes):
+    return math.prod([shape[a] for a in axes])
 
 
 @composite(oracle=np.mean)
@@ -364,10 +362,11 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False):
     -------
     Tensor, a float dtype.
     """
-    axes = shapes.normalize_axes("mean", axis, x.ndim)
-    count = _count(x, axes)
+    shape = x.shape
+    axes = shapes.normalize_axes("mean", axis, len(shape))
+    count = _count(shape, axes)
     if count == 0:
-        raise ShapeError(f"mean: has no value over an empty axis of shape {x.shape}.")
+        raise ShapeError(f"mean: has no value over an empty axis of shape {shape}.")
     return multiply(sum(as_float(x), axis=axes, keepdims=keepdims), 1 / count)
 
 
@@ -395,11 +394,11 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float 
     Tensor, a float dtype.
     """
     axes = shapes.normalize_axes("var", axis, x.ndim)
-    count = _count(x, axes) - correction
+    count = _count(x.shape, axes) - correction
     if count <= 0:
         raise ValueRangeError(
-            f"var: needs more than {correction} values, shape {x.shape} has {_count(x, axes)} "
-            f"over axes {axes}."
+            f"var: needs more than {correction} values, shape {x.shape} has "
+            f"{_count(x.shape, axes)} over axes {axes}."
         )
     centred = x - mean(x, axis=axes, keepdims=True)
     return multiply(sum(square(centred), axis=axes, keepdims=keepdims), 1 / count)

@@ -395,7 +395,7 @@ def compare_choice(op: Any, setting: Setting, name: str) -> None:
         for dtype in (d for d in setting.dtypes if dtypes.is_floating(d)):
             call = call_of(op, number, sample, dtype, setting.device)
             if call is not None:
-                inputs, attributes = op.bind(call.args, call.kwargs)
+                inputs, attributes = op.bind(tuple(call.args), call.kwargs)
                 if table.find(name, inputs, attributes, op.integers) is not None:
                     return
     raise AssertionError(f"no sample is computed by the kernel {name}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from helixml import config, dtypes
 from helixml.backends.base import BackendBase
-from helixml.backends.cpu.sums import add_up
+from helixml.backends.cpu.sums import FEW, add_up
 from helixml.backends.dispatch import Kernel, KernelTable
 from helixml.device import Device
 from helixml.dtypes import DType
@@ -187,14 +187,27 @@ class CpuBackend(BackendBase):
     argmin = staticmethod(np.argmin)
     max = staticmethod(np.max)
     min = staticmethod(np.min)
-    reshape = staticmethod(np.reshape)
-    permute_dims = staticmethod(np.transpose)
-    broadcast_to = staticmethod(np.broadcast_to)
+    reshape = staticmethod(np.ndarray.reshape)
+    permute_dims = staticmethod(np.ndarray.transpose)
     flip = staticmethod(np.flip)
     roll = staticmethod(np.roll)
     tril = staticmethod(np.tril)
     triu = staticmethod(np.triu)
     take_along_axis = staticmethod(np.take_along_axis)
+
+    def broadcast_to(self, x: Array, shape: Shape) -> Array:
+        """Return a read-only view of that shape."""
+        lead = len(shape) - x.ndim
+        if lead < 0 or x.dtype not in _COMPILED_DTYPES or not x.flags.c_contiguous or 0 in shape:
+            return np.broadcast_to(x, shape)
+        strides = [0] * lead
+        for old, new, step in zip(x.shape, shape[lead:], x.strides, strict=True):
+            if old != new and old != 1:
+                return np.broadcast_to(x, shape)  # raises
+            strides.append(step if old == new else 0)
+        view: Array = np.ndarray(shape, x.dtype, x, 0, strides)  # what NumPy does, sooner
+        view.flags.writeable = False
+        return view
 
     def getitem(self, x: Array, index: tuple[Any, ...]) -> Array:
         """Return ``x[index]`` for a basic index: a view."""
@@ -224,7 +237,7 @@ class CpuBackend(BackendBase):
 
     def sum(self, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
         """Return the sum; 16-bit floats add up in float32, integers in 64 bits."""
-        fast = self._function("sum", x.dtype)
+        fast = None if x.size <= FEW else self._function("sum", x.dtype)
         summed = None if fast is None else fast(x, axis=axis, keepdims=keepdims)
         if summed is not None:
             return summed

@@ -28,15 +28,16 @@ def add_up(x: Array, axis: tuple[int, ...], *, keepdims: bool = False) -> Array:
     x : any shape and strides, float or complex.
     axis : from 0 on.
     """
-    dense = x.flags.forc and len(axis) == x.ndim  # one axis to NumPy
-    if x.size > FEW and not dense:
+    dense = x.size <= FEW or (x.flags.forc and len(axis) == x.ndim)  # one axis to NumPy
+    if not dense:
         outer = [i for i in axis if abs(x.strides[i]) > x.itemsize]
         while outer and math.prod(x.shape[i] for i in outer) > FEW:
             longest = max(outer, key=lambda i: x.shape[i])
             if x.shape[longest] <= RUN:
                 outer.remove(longest)
             x = _by_runs(x, longest)
-    total: Array = np.sum(x, axis=axis, keepdims=keepdims)
+    # This is np.sum without its detours.
+    total: Array = np.add.reduce(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
     return total
 
 

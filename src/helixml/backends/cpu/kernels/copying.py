@@ -37,6 +37,8 @@ def concat(arrays: Sequence[Array], *, axis: int) -> Array | None:
     arrays : at least one, any strides.
     axis : from 0 on.
     """
+    if sum([x.nbytes for x in arrays]) < _kernels.SMALLEST_BLOCK:
+        return None
     first = arrays[0]
     shape = list(first.shape)
     rest = shape[:axis] + shape[axis + 1 :]
@@ -44,8 +46,6 @@ def concat(arrays: Sequence[Array], *, axis: int) -> Array | None:
         if x.dtype != first.dtype or list(x.shape[:axis] + x.shape[axis + 1 :]) != rest:
             return None
     shape[axis] = sum(x.shape[axis] for x in arrays)
-    if math.prod(shape) * first.itemsize < _kernels.SMALLEST_BLOCK:
-        return None
     result: Array = empty(tuple(shape), first.dtype)
     start = 0
     before = math.prod(shape[:axis])
