@@ -44,7 +44,7 @@ static void test_rows(const helix_table *table, ptrdiff_t rows, ptrdiff_t classe
             largest = row[c] > largest ? row[c] : largest;
         for (ptrdiff_t c = 0; c < classes; c++)
             total += expl(row[c] - largest), mean += (row[c] - largest) / classes;
-        losses.exact[r] = 0;
+        losses.exact[r] = 0, sum.exact[r] = 1;
         if (!is_ignored) {
             losses.exact[r] = logl(total) - (1 - (wide)smoothing) * (row[target[r]] - largest);
             if (smoothing != 0)

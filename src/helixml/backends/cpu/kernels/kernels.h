@@ -97,7 +97,8 @@ typedef struct {
     int64_t ignore_index;
     double smoothing;
     void *losses;               /* (rows,): 0 where ignored */
-    void *top, *sum;            /* (rows,): the largest logit, the sum of exp(logit - top) */
+    void *top, *sum;            /* (rows,): the largest logit, the sum of exp(logit - top); where
+                                   ignored, not written and 1 */
 
     /* backward only */
     const void *g;              /* (rows,): cotangent of each row's loss */
