@@ -4,6 +4,7 @@
 """
 
 from helixml.nn import init
+from helixml.nn.functional import functional_call
 from helixml.nn.layers import Dropout, Embedding, Linear, RMSNorm
 from helixml.nn.module import Module, ModuleList, Sequential
 from helixml.nn.parameter import Buffer, Parameter
@@ -22,5 +23,6 @@ __all__ = [
     "RMSNorm",
     "SequenceLayer",
     "Sequential",
+    "functional_call",
     "init",
 ]
