@@ -2,10 +2,12 @@
 
 `gradients` and ``y.backward()`` work on the tape; `grad`, `value_and_grad`, `jacobian` and
 `hessian` turn a function into a function; `vjp`, `jvp` and `hvp` give products with such matrices
-without making them. All of them are thin: the walk is `helixml._core.tape.walk`.
+without making them. All of them are thin: the walk is `helixml._core.tape.walk`. `custom_vjp` and
+`numpy_op` give functions a gradient rule of their own.
 """
 
 from helixml._core.tensor import OPS
+from helixml.autograd.custom import custom_vjp, numpy_op
 from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.matrices import hessian, jacobian
 from helixml.autograd.products import hvp, jvp, vjp
@@ -14,4 +16,15 @@ from helixml.autograd.reverse import backward, gradients, pull_definition
 setattr(OPS, "backward", backward)  # noqa: B010  as ops/__init__.py fills it
 setattr(OPS, "pull_definition", pull_definition)  # noqa: B010
 
-__all__ = ["grad", "gradients", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+__all__ = [
+    "custom_vjp",
+    "grad",
+    "gradients",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "numpy_op",
+    "value_and_grad",
+    "vjp",
+]
