@@ -67,3 +67,5 @@ def test_second_derivatives_through_structures():
 def test_a_structure_without_tensors_says_what_is_wrong():
     with pytest.raises(DTypeError):
         hx.grad(lambda p: p["x"])({"x": "text"})
+    with pytest.raises(DTypeError, match="grad: argument 0 is an empty dict"):
+        hx.grad(lambda p: hx.ones(()))({})

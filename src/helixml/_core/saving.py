@@ -2,19 +2,60 @@
 
 A rule's parameters say what it reads; `Plan` turns them, for the inputs that need gradients, into
 the list of what to save. Saved arrays carry the version that they had (`tape.Saved`), so that one
-that was overwritten is noticed when it is restored. Knows no particular op; `op` calls it when a
-call is recorded and when a node is pulled.
+that was overwritten is noticed when it is restored. Hooks may put arrays away meanwhile (`Packed`).
+Knows no particular op; `op` calls it when a call is recorded and when a node is pulled.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 from helixml import config, dtypes
 from helixml._core import tape
-from helixml._core.modes import recording
+from helixml._core.modes import no_grad, recording
 from helixml._core.storage import user_line
 from helixml._core.tensor import OPS, Tensor, dtype_of, new_tensor
+from helixml.errors import DTypeError, ShapeError
 
 is_recording = recording.get
+hooks: ContextVar = ContextVar("helixml_saved_hooks", default=None)  # None, or (pack, unpack)
+packing = 0  # how many threads and tasks have hooks: most often none, and nobody need ask
+
+
+class Packed:
+    """A saved array that a hook has put away; it stands where the array would."""
+
+    __slots__ = ("backend", "content", "dtype", "shape", "unpack")
+
+    def __init__(self, pair, value):
+        pack, self.unpack = pair
+        self.backend = value._backend
+        self.shape = value.shape
+        self.dtype = value.dtype
+        with no_grad():
+            self.content = pack(value)
+
+    def open(self, op, name):
+        """Return a tensor of the array that was put away."""
+        with no_grad():
+            value = self.unpack(self.content)
+        if not isinstance(value, Tensor):
+            raise DTypeError(
+                f"saved_hooks: unpack returned {type(value).__name__}, not a Tensor, for "
+                f"{name!r} of {op}."
+            )
+        if value.shape != self.shape:
+            raise ShapeError(
+                f"saved_hooks: unpack returned shape {value.shape} for {name!r} of {op}, "
+                f"which had {self.shape}."
+            )
+        if value.dtype != self.dtype or value._backend is not self.backend:
+            raise DTypeError(
+                f"saved_hooks: unpack returned {value.dtype} on {value.device} for {name!r} of "
+                f"{op}, which was {self.dtype} on {self.backend.device}. "
+                "Hint: unpack casts and moves back what pack has changed."
+            )
+        return value
 
 
 class Plan:
@@ -146,12 +187,20 @@ def keep(value):
     """Return what the tape saves of an input: a `tape.Saved`, or the scalar itself."""
     if not isinstance(value, Tensor):
         return value
-    return tape.Saved(value._array, value._backend, value._share(), source_of(value), value._slot)
+    source = source_of(value)
+    saved = tape.Saved(value._array, value._backend, value._share(), source, value._slot)
+    # A leaf that requires a gradient lives as long as the node in any case: nothing to put away.
+    if packing and not isinstance(source, Tensor):
+        put_away(saved, value)
+    return saved
 
 
 def keep_output(output, slot):
     """Return what the tape saves of an output: without its node, which would make a cycle."""
-    return tape.Saved(output._array, output._backend, output._share(), None, slot)
+    saved = tape.Saved(output._array, output._backend, output._share(), None, slot)
+    if packing:
+        put_away(saved, output)
+    return saved
 
 
 def keep_residual(array, results, outputs):
@@ -159,14 +208,30 @@ def keep_residual(array, results, outputs):
     for slot, result in enumerate(results):
         if array is result:
             return keep_output(outputs[slot], slot)
+    if packing:
+        pair = hooks.get()
+        backend = outputs[0]._backend
+        if pair is not None and isinstance(array, backend.array_type):
+            return Packed(pair, new_tensor(array, backend))
     return array
+
+
+def put_away(saved, value):
+    """Hand the array of ``value`` to the hooks, if there are any here, and keep what they give."""
+    pair = hooks.get()
+    if pair is not None:
+        saved.array = Packed(pair, value.detach())
 
 
 def residual_of(saved, op):
     """Return a residual's array, checked if it is an output."""
+    if isinstance(saved, Packed):
+        return saved.open(op, "a residual")._array
     if not isinstance(saved, tape.Saved):
         return saved
     saved.check(op, "its output")
+    if isinstance(saved.array, Packed):
+        return saved.array.open(op, "its output")._array
     return saved.array
 
 
@@ -177,9 +242,12 @@ def restore(saved, node, name):
     attached = is_recording()
     if attached and isinstance(source, Tensor):
         return source
-    value = new_tensor(saved.array, saved.backend)
-    value._cell = saved.cell
-    saved.cell.add_viewer(value)
+    if isinstance(saved.array, Packed):
+        value = saved.array.open(node.op.name, name).detach()
+    else:
+        value = new_tensor(saved.array, saved.backend)
+        value._cell = saved.cell
+        saved.cell.add_viewer(value)
     if attached:
         value._node = node if name in ("out", "outs") else source
         value._slot = saved.slot

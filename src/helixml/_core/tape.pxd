@@ -13,6 +13,7 @@ cdef class Node:
     cdef public object backend
     cdef public object number
     cdef public object origin
+    cdef public list hooks
 
 
 cdef class Saved:

@@ -19,6 +19,7 @@ from itertools import count
 from helixml.errors import GraphFreedError, InplaceError
 
 _numbers = count()
+leaf_hooks: dict = {}  # id of a leaf -> functions of its whole gradient; see `autograd.hooks`
 
 
 class Node:
@@ -26,13 +27,15 @@ class Node:
 
     ``parents[i]`` says where the gradient of input i goes: to a `Node` (and then ``slots[i]`` is
     the number of that node's output), to a leaf tensor, or nowhere (``None``). ``saved`` holds what
-    the derivative rules read, and is dropped once a backward pass used it.
+    the derivative rules read, and is dropped once a backward pass used it. ``hooks`` is None or a
+    list of (number of an output, function from its whole gradient to the one to go on with).
     """
 
     __slots__ = (
         "attrs",
         "backend",
         "dtype",
+        "hooks",
         "number",
         "op",
         "origin",
@@ -64,6 +67,7 @@ def new_node(op, parents, slots, saved, attrs, outputs, shape, dtype, backend):
     node.backend = backend
     node.number = next(_numbers)
     node.origin = None
+    node.hooks = None
     return node
 
 
@@ -184,6 +188,10 @@ def walk(roots, deliver, add, targets=None, keep=False):
         cotangents = pending.pop(node, None)
         if cotangents is None:
             continue  # reached only through inputs that pass no gradient on
+        if node.hooks is not None:
+            for slot, hook in list(node.hooks):
+                if cotangents[slot] is not None:
+                    cotangents[slot] = hook(cotangents[slot])
         if targets is not None:
             for slot, cotangent in enumerate(cotangents):
                 if cotangent is not None and (node, slot) in targets:
@@ -208,4 +216,6 @@ def walk(roots, deliver, add, targets=None, keep=False):
 
     for leaf, cotangent in pending.items():
         if targets is None or leaf in targets:
+            for hook in list(leaf_hooks.get(id(leaf), ())) if leaf_hooks else ():
+                cotangent = hook(cotangent)  # noqa: PLW2901
             deliver(leaf, 0, cotangent)

@@ -182,6 +182,14 @@ class Tensor:
         """
         _ops.backward(self, gradient, create_graph, retain_graph)
 
+    def register_hook(self, hook: Any) -> Any:
+        """Call ``hook`` with this tensor's gradient in every pass; see `autograd.register_hook`."""
+        return _ops.register_hook(self, hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this computed tensor in ``grad``; see `autograd.retain_grad`."""
+        _ops.retain_grad(self)
+
     def detach(self) -> Tensor:
         """Return the same values outside the graph."""
         out = Tensor(self._array, self._backend)

@@ -3,18 +3,23 @@
 `gradients` and ``y.backward()`` work on the tape; `grad`, `value_and_grad`, `jacobian` and
 `hessian` turn a function into a function; `vjp`, `jvp` and `hvp` give products with such matrices
 without making them. All of them are thin: the walk is `helixml._core.tape.walk`. `custom_vjp` and
-`numpy_op` give functions a gradient rule of their own.
+`numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
+gradients on the way, `saved_hooks` changes how the tape keeps values.
 """
 
 from helixml._core.tensor import OPS
 from helixml.autograd.custom import custom_vjp, numpy_op
 from helixml.autograd.functions import grad, value_and_grad
+from helixml.autograd.hooks import register_hook, retain_grad
 from helixml.autograd.matrices import hessian, jacobian
 from helixml.autograd.products import hvp, jvp, vjp
 from helixml.autograd.reverse import backward, gradients, pull_definition
+from helixml.autograd.saved import saved_hooks
 
 setattr(OPS, "backward", backward)  # noqa: B010  as ops/__init__.py fills it
 setattr(OPS, "pull_definition", pull_definition)  # noqa: B010
+setattr(OPS, "register_hook", register_hook)  # noqa: B010
+setattr(OPS, "retain_grad", retain_grad)  # noqa: B010
 
 __all__ = [
     "custom_vjp",
@@ -25,6 +30,9 @@ __all__ = [
     "jacobian",
     "jvp",
     "numpy_op",
+    "register_hook",
+    "retain_grad",
+    "saved_hooks",
     "value_and_grad",
     "vjp",
 ]

@@ -110,6 +110,7 @@ def enter(
     Raises
     ------
     ValueRangeError : there is no such argument.
+    DTypeError : it is a structure without tensors, or holds what is no number.
     NotDifferentiableError : it is of a dtype without gradients.
     """
     arguments = list(args)
@@ -123,6 +124,8 @@ def enter(
                 f"{op}: argnums names argument {number}, the call has {len(args)}."
             )
         leaves, form = flatten_argument(args[number])
+        if not leaves:
+            raise DTypeError(f"{op}: argument {number} is an empty {type(args[number]).__name__}.")
         given = [as_tensor(op, leaf) for leaf in leaves]
         for x in given:
             check_float(op, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from helixml import dtypes
@@ -16,10 +17,12 @@ from helixml.errors import DTypeError, GraphError, NotDifferentiableError, Shape
 from helixml.ops.creation import ones_like, zeros_like
 from helixml.ops.elementwise import add
 
-__all__ = ["alias", "backward", "gradients", "pull_definition"]
+__all__ = ["accumulate", "accumulating", "alias", "backward", "gradients", "pull_definition"]
 
 Array = Any  # a raw array of the backend
-_accumulating = threading.Lock()
+_adding = threading.Lock()
+# Whether the pass that goes on here adds to ``grad``: whoever keeps gradients on the way asks.
+accumulating: ContextVar[bool] = ContextVar("helixml_accumulating", default=False)
 
 
 @primitive(view=True, oracle=lambda x: x)
@@ -65,13 +68,22 @@ def backward(
     keep = create_graph if retain_graph is None else retain_graph
 
     def deliver(leaf: Tensor, slot: int, cotangent: Tensor) -> None:
-        if not create_graph:
-            cotangent = cotangent.detach()  # an object of its own for each leaf
-        with _accumulating:
-            leaf.grad = cotangent if leaf.grad is None else leaf.grad + cotangent
+        accumulate(leaf, cotangent)
 
-    with enable_grad() if create_graph else no_grad():
-        tape.walk([(*_source(y), start)], deliver, add, None, keep)
+    token = accumulating.set(True)
+    try:
+        with enable_grad() if create_graph else no_grad():
+            tape.walk([(*_source(y), start)], deliver, add, None, keep)
+    finally:
+        accumulating.reset(token)
+
+
+def accumulate(x: Tensor, cotangent: Tensor) -> None:
+    """Add a cotangent to ``x.grad``."""
+    if not recording.get():
+        cotangent = cotangent.detach()  # an object of its own for each tensor
+    with _adding:
+        x.grad = cotangent if x.grad is None else x.grad + cotangent
 
 
 def gradients(
@@ -129,8 +141,12 @@ def gradients(
     def deliver(source: Any, slot: int, cotangent: Tensor) -> None:
         found[(source, slot) if isinstance(source, tape.Node) else source] = cotangent
 
-    with enable_grad() if create_graph else no_grad():
-        tape.walk(roots, deliver, add, set(keys), keep)
+    token = accumulating.set(False)
+    try:
+        with enable_grad() if create_graph else no_grad():
+            tape.walk(roots, deliver, add, set(keys), keep)
+    finally:
+        accumulating.reset(token)
     results = tuple(
         found[key] if key in found else zeros_like(x) for key, x in zip(keys, inputs, strict=True)
     )
