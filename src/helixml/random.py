@@ -11,6 +11,9 @@ Everything random in helixml takes ``rng=``. `seed` sets the stream that is used
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from helixml import dtypes, shapes
@@ -19,9 +22,9 @@ from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.backends import registry
 from helixml.dtypes import DTypeLike
-from helixml.errors import ConfigError, DTypeError, ValueRangeError
+from helixml.errors import ConfigError, DTypeError, GraphError, ValueRangeError
 
-__all__ = ["Rng", "default_rng", "dropout", "seed"]
+__all__ = ["Draws", "Rng", "default_rng", "dropout", "seed"]
 
 Array = Any
 _LOW = 0xFFFFFFFF
@@ -93,6 +96,10 @@ class Rng:
 
     def advance(self, words: int) -> tuple[tuple[int, int], int]:
         """Take the counters of ``words`` 32-bit words; return (key, first counter)."""
+        watch = _watch.get()
+        return self._advance(words) if watch is None else watch.take(self, words)
+
+    def _advance(self, words: int) -> tuple[tuple[int, int], int]:
         first = self._counter
         self._counter = (first + -(-words // 4)) % 2**128
         return self._key, first
@@ -213,6 +220,77 @@ def _probability(op: str, p: float) -> None:
         raise ValueRangeError(f"{op}: p={p} is no probability.")
 
 
+_SAME = "Hint: what runs again must draw the same, in the same order."
+
+
+class Draws:
+    """What a computation drew from all streams, so that it can be run again with the same draws.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> draws, rng = hx.random.Draws(), hx.random.Rng(0)
+    >>> with draws.record():
+    ...     x = rng.integers(0, 10, (3,))
+    >>> with draws.replay():
+    ...     print(rng.integers(0, 10, (3,)), x)
+    tensor([3, 8, 7]) tensor([3, 8, 7])
+    """
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[int, tuple[tuple[int, int], int]]] = []
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Remember what this thread or task draws in the block."""
+        token = _watch.set(_Watch(self._taken, None))
+        try:
+            yield
+        finally:
+            _watch.reset(token)
+
+    @contextmanager
+    def replay(self) -> Iterator[None]:
+        """Draw in the block what was remembered, whatever the stream; no stream goes on.
+
+        Raises
+        ------
+        GraphError : something else is drawn than was remembered.
+        """
+        again = iter(list(self._taken))
+        token = _watch.set(_Watch(self._taken, again))
+        try:
+            yield
+        finally:
+            _watch.reset(token)
+        if rest := sum(1 for _ in again):
+            raise GraphError(f"Draws: {rest} draws fewer than the first time. {_SAME}")
+
+
+class _Watch:
+    """One block of `Draws`; within one that replays, one that records gets what is replayed."""
+
+    def __init__(self, taken: list[Any], again: Iterator[Any] | None) -> None:
+        self.taken = taken
+        self.again = again
+        self.outer = _watch.get()
+
+    def take(self, rng: Rng, words: int) -> tuple[tuple[int, int], int]:
+        """Return (key, first counter) of a draw."""
+        if self.again is None:
+            drawn = rng._advance(words) if self.outer is None else self.outer.take(rng, words)
+            self.taken.append((words, drawn))
+            return drawn
+        count, drawn = next(self.again, (0, ((0, 0), 0)))
+        if count != words:
+            raise GraphError(
+                f"Draws: {words} random words are drawn where there were {count} the first time. "
+                f"{_SAME}"
+            )
+        return drawn
+
+
+_watch: ContextVar[_Watch | None] = ContextVar("helixml_random_watch", default=None)
 _default = Rng(0)
 
 

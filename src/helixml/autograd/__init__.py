@@ -4,7 +4,8 @@
 `hessian` turn a function into a function; `vjp`, `jvp` and `hvp` give products with such matrices
 without making them. All of them are thin: the walk is `helixml._core.tape.walk`. `custom_vjp` and
 `numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
-gradients on the way, `saved_hooks` changes how the tape keeps values.
+gradients on the way, `saved_hooks` changes how the tape keeps values, `checkpoint` computes them
+again instead.
 """
 
 from helixml._core.tensor import OPS
@@ -13,6 +14,7 @@ from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.hooks import register_hook, retain_grad
 from helixml.autograd.matrices import hessian, jacobian
 from helixml.autograd.products import hvp, jvp, vjp
+from helixml.autograd.recompute import checkpoint, checkpoint_sequence
 from helixml.autograd.reverse import backward, gradients, pull_definition
 from helixml.autograd.saved import saved_hooks
 
@@ -22,6 +24,8 @@ setattr(OPS, "register_hook", register_hook)  # noqa: B010
 setattr(OPS, "retain_grad", retain_grad)  # noqa: B010
 
 __all__ = [
+    "checkpoint",
+    "checkpoint_sequence",
     "custom_vjp",
     "grad",
     "gradients",
