@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import helixml as hx
+from helixml import config
 from helixml._core import saving, tape
 from helixml.autograd import checkpoint, checkpoint_sequence, gradients, saved_hooks
 from helixml.errors import GraphError, InplaceError, ValueRangeError
@@ -73,8 +74,9 @@ def test_the_tape_keeps_less():
     assert np.array_equal(y.numpy(), z.numpy())
 
 
-@pytest.mark.skipif(not hx.cpu.memory_stats(), reason="the allocator was not built")
 def test_memory_falls():
+    if not (hx.cpu.memory_stats() and config.get().kernels):
+        pytest.skip("nobody counts the bytes in this configuration")
     w = hx.tensor(np.eye(256) * 0.5, dtype="float32", requires_grad=True)
     x = hx.ones((256, 256))
     stages = [stage(w)] * 16

@@ -8,7 +8,7 @@ import pytest
 import helixml as hx
 from helixml.errors import ValueRangeError
 from helixml.nn import Parameter
-from helixml.optim import clip_grad_norm
+from helixml.optim import clip_grad_norm, clip_grad_value
 
 
 def parameters(*gradients):
@@ -142,3 +142,49 @@ def test_gradients_of_two_dtypes():
 def test_a_bound_without_meaning(bound):
     with pytest.raises(ValueRangeError, match=rf"clip_grad_norm: max_norm={bound} must be above 0"):
         clip_grad_norm(parameters([1.0]), bound)
+
+
+# Other norms, and single elements
+
+
+@pytest.mark.parametrize(("order", "norm"), [(1, 7.0), (2, 5.0), (math.inf, 4.0)])
+def test_norms(order, norm):
+    params = parameters([[3.0, 0.0]], -4.0, None, [])
+    assert clip_grad_norm(params, 100.0, order=order).item() == norm
+    assert clip_grad_norm(params, norm / 2, order=order).item() == norm
+    assert gradients(params) == [[[1.5, 0.0]], -2.0, None, []]
+
+
+@pytest.mark.parametrize("order", [1, 2, math.inf])
+def test_norms_that_are_not_finite_or_empty(order):
+    for value in (math.inf, math.nan):
+        params = parameters([value, 2.0])
+        assert not math.isfinite(clip_grad_norm(params, 1.0, order=order).item())
+        assert params[0].grad.tolist()[1] == 2.0
+    assert clip_grad_norm(parameters(None), 1.0, order=order).item() == 0.0
+    assert clip_grad_norm(parameters([]), 1.0, order=order).item() == 0.0
+
+
+def test_unknown_norms_say_so():
+    with pytest.raises(ValueRangeError, match="order=3 must be 1, 2 or inf"):
+        clip_grad_norm([], 1.0, order=3)
+
+
+def test_values_are_clipped_one_by_one():
+    params = parameters([[3.0, -0.5]], -4.0, None, [math.nan, math.inf])
+    grad = params[0].grad
+    clip_grad_value(params, 1.5)
+    assert params[0].grad is grad
+    assert gradients(params)[:3] == [[[1.5, -0.5]], -1.5, None]
+    assert np.array_equal(params[3].grad.numpy(), [math.nan, 1.5], equal_nan=True)
+    with pytest.raises(ValueRangeError, match="max_value=0 must be above 0"):
+        clip_grad_value(params, 0)
+
+
+def test_recorded_gradients_are_replaced_when_values_are_clipped():
+    w = Parameter(np.array([2.0, 0.1], np.float32))
+    (w * w).sum().backward(create_graph=True)
+    before = w.grad
+    clip_grad_value([w], 1.0)
+    assert before.tolist() == pytest.approx([4.0, 0.2])
+    assert w.grad.tolist() == pytest.approx([1.0, 0.2])
