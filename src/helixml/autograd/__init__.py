@@ -5,7 +5,7 @@
 without making them. All of them are thin: the walk is `helixml._core.tape.walk`. `custom_vjp` and
 `numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
 gradients on the way, `saved_hooks` changes how the tape keeps values, `checkpoint` computes them
-again instead.
+again instead. `straight_through` lends a function the gradient of another.
 """
 
 from helixml._core.tensor import OPS
@@ -17,6 +17,7 @@ from helixml.autograd.products import hvp, jvp, vjp
 from helixml.autograd.recompute import checkpoint, checkpoint_sequence
 from helixml.autograd.reverse import backward, gradients, pull_definition
 from helixml.autograd.saved import saved_hooks
+from helixml.autograd.surrogate import straight_through
 
 setattr(OPS, "backward", backward)  # noqa: B010  as ops/__init__.py fills it
 setattr(OPS, "pull_definition", pull_definition)  # noqa: B010
@@ -37,6 +38,7 @@ __all__ = [
     "register_hook",
     "retain_grad",
     "saved_hooks",
+    "straight_through",
     "value_and_grad",
     "vjp",
 ]
