@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "ConfigError",
+    "ConvergenceError",
     "DTypeError",
     "DTypeWarning",
     "DataError",
@@ -84,6 +85,10 @@ class DataError(HelixError, ValueError):
 
 class DivergedError(HelixError, ArithmeticError):
     """A training's loss or gradient stopped being finite."""
+
+
+class ConvergenceError(HelixError, ArithmeticError):
+    """An iteration did not come to its end: no solution, a bad start, or too few steps."""
 
 
 class CheckpointError(HelixError, RuntimeError):

@@ -81,6 +81,18 @@ def test_outputs_belong_to_the_outer_level():
     assert hx.autograd.gradients(pull(1.0), w).item() == 4.0
 
 
+def test_a_pullback_leads_to_its_cotangents_and_not_to_its_own_inputs():
+    _, pull = vjp(lambda x: x * x * x, hx.tensor(2.0))
+    c = hx.tensor(5.0, requires_grad=True)
+    g = pull(c)
+    assert g.requires_grad
+    g.backward()
+    assert c.grad.item() == 12.0
+    y, again = vjp(lambda y: 1.0 * vjp(lambda x: x * x, hx.tensor(3.0))[1](y), hx.tensor(1.0))
+    assert not y.requires_grad
+    assert not again(1.0).requires_grad
+
+
 def test_wrong_cotangents_and_results_say_so():
     _, pull = vjp(lambda x: x * x, hx.tensor([1.0, 2.0]))
     with pytest.raises(ShapeError, match=r"vjp: cotangent number 0 is \(3,\), its value is \(2,\)"):

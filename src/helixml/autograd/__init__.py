@@ -5,13 +5,15 @@
 without making them. All of them are thin: the walk is `helixml._core.tape.walk`. `custom_vjp` and
 `numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
 gradients on the way, `saved_hooks` changes how the tape keeps values, `checkpoint` computes them
-again instead. `straight_through` lends a function the gradient of another.
+again instead. `straight_through` lends a function the gradient of another, `fixed_point`
+and `root` differentiate solutions of equations.
 """
 
 from helixml._core.tensor import OPS
 from helixml.autograd.custom import custom_vjp, numpy_op
 from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.hooks import register_hook, retain_grad
+from helixml.autograd.implicit import fixed_point, root
 from helixml.autograd.matrices import hessian, jacobian
 from helixml.autograd.products import hvp, jvp, vjp
 from helixml.autograd.recompute import checkpoint, checkpoint_sequence
@@ -28,6 +30,7 @@ __all__ = [
     "checkpoint",
     "checkpoint_sequence",
     "custom_vjp",
+    "fixed_point",
     "grad",
     "gradients",
     "hessian",
@@ -37,6 +40,7 @@ __all__ = [
     "numpy_op",
     "register_hook",
     "retain_grad",
+    "root",
     "saved_hooks",
     "straight_through",
     "value_and_grad",

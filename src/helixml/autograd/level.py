@@ -9,6 +9,7 @@ caller's tensors changes. `Level.pull` carries cotangents back to these inputs, 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ from helixml.ops.creation import zeros_like
 __all__ = ["Function", "Level", "enter"]
 
 Function = Callable[..., Any]  # Any: users' functions take and return what they like
+# By id, the inputs of levels that are over. A pullback that was recorded for the sake of its
+# cotangents leads to them too, but they are no leaves of anybody outside.
+_closed: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,10 @@ class Level:
             ys, self.inputs, create_graph, cotangents=starts, retain_graph=retain_graph
         )
         return list(found)
+
+    def close(self) -> None:
+        """Say that nobody but `pull` differentiates with respect to the inputs from now on."""
+        _closed.update({id(x): x for x in self.inputs})
 
     def arranged(self, values: Iterable[Any]) -> list[Any]:
         """Return ``values``, one for each input, in the structures of the chosen arguments."""
@@ -168,6 +176,6 @@ def _reach_others(values: Iterable[Tensor], inputs: list[Tensor]) -> bool:
         if id(node) in mine:
             continue
         for parent in node.parents:
-            if isinstance(parent, Tensor) and id(parent) not in mine:
+            if isinstance(parent, Tensor) and not (id(parent) in mine or id(parent) in _closed):
                 return True
     return False

@@ -53,6 +53,8 @@ def vjp(f: Function, *inputs: Any) -> tuple[Any, Callable[..., Any]]:
     level = enter("vjp", f, inputs, range(len(inputs)))
     outputs, form = level.outputs()
     seen = level.is_seen_outside(outputs)
+    if not seen:
+        level.close()
 
     def pull(cotangents: Any = _ONES) -> Any:
         if cotangents is _ONES:
@@ -119,6 +121,8 @@ def jvp(f: Function, inputs: Any, tangents: Any) -> tuple[Any, Any]:
     moving = any(t is not None and t.requires_grad for t in given)
     seen = level.is_seen_outside(outputs)
     found = push(level, outputs, given, seen or (level.outer and moving))
+    if not seen:
+        level.close()
     shown = outputs if seen else [y.detach() for y in outputs]
     return form.build(iter(shown)), form.build(iter(found))
 
