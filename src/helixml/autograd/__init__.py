@@ -6,11 +6,12 @@ without making them. All of them are thin: the walk is `helixml._core.tape.walk`
 `numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
 gradients on the way, `saved_hooks` changes how the tape keeps values, `checkpoint` computes them
 again instead. `straight_through` lends a function the gradient of another, `fixed_point`
-and `root` differentiate solutions of equations.
+and `root` differentiate solutions of equations. `gradient_flow` says where gradients vanish.
 """
 
 from helixml._core.tensor import OPS
 from helixml.autograd.custom import custom_vjp, numpy_op
+from helixml.autograd.flow import GradientFlow, gradient_flow
 from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.hooks import register_hook, retain_grad
 from helixml.autograd.implicit import fixed_point, root
@@ -27,11 +28,13 @@ setattr(OPS, "register_hook", register_hook)  # noqa: B010
 setattr(OPS, "retain_grad", retain_grad)  # noqa: B010
 
 __all__ = [
+    "GradientFlow",
     "checkpoint",
     "checkpoint_sequence",
     "custom_vjp",
     "fixed_point",
     "grad",
+    "gradient_flow",
     "gradients",
     "hessian",
     "hvp",
