@@ -217,7 +217,19 @@ def test_nothing_is_done_without_recording():
     assert not checkpoint(hx.sin, hx.ones(2)).requires_grad
 
 
-@pytest.mark.parametrize("options", [{}, {"every": 1}, {"every": 100}, {"at": [0, -1]}, {"at": []}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"every": 1},
+        {"every": 100},
+        {"at": [0, -1]},
+        {"at": []},
+        {"memory": 0},
+        {"memory": 2000},
+        {"memory": 10**9},
+    ],
+)
 def test_strategies_have_the_same_gradients(options):
     x, *ws = leaves(6)
     stages = [stage(w) for w in ws]
@@ -225,6 +237,29 @@ def test_strategies_have_the_same_gradients(options):
     found = gradients(checkpoint_sequence(stages, x, **options).sum(), (x, *ws))
     for got, want in zip(found, expected, strict=True):
         assert got.numpy().tobytes() == want.numpy().tobytes()
+
+
+def test_a_budget_is_used_and_kept():
+    x, *ws = leaves(9, n=32)
+    stages = [stage(w) for w in ws]
+    calls = []
+
+    def counted(k):
+        def run(x):
+            calls.append(k)
+            return stages[k](x)
+
+        return run
+
+    budget = 100_000
+    y = checkpoint_sequence([counted(k) for k in range(8)], x, memory=budget)
+    one = 32 * 32 * 8
+    everything = kept_bytes(run_plain(stages[:8], x))
+    assert budget / 2 < kept_bytes(y) <= budget + (8 + 9) * one < everything  # inputs, leaves
+    gradients(y.sum(), x)
+    again = calls[8:]
+    assert 0 < len(again) < 8
+    assert again == sorted(again, reverse=True)
 
 
 def test_stages_may_be_a_module():
@@ -244,8 +279,10 @@ def test_wrong_strategies_say_so():
         checkpoint_sequence([hx.sin], hx.ones(1), every=0)
     with pytest.raises(ValueRangeError, match="at names stage 1, there are 1"):
         checkpoint_sequence([hx.sin], hx.ones(1), at=[1])
-    with pytest.raises(ValueRangeError, match="not both"):
+    with pytest.raises(ValueRangeError, match="takes one of every=, at= and memory="):
         checkpoint_sequence([hx.sin], hx.ones(1), every=1, at=[0])
+    with pytest.raises(ValueRangeError, match="memory=-1 must be 0 or more bytes"):
+        checkpoint_sequence([hx.sin], hx.ones(1), memory=-1)
 
 
 def test_a_function_that_does_something_else_says_so():

@@ -74,6 +74,7 @@ def checkpoint_sequence(
     *,
     every: int | None = None,
     at: Iterable[int] | None = None,
+    memory: int | None = None,
 ) -> Any:
     """Run stages one after the other, checkpointing groups of them or some of them.
 
@@ -81,10 +82,12 @@ def checkpoint_sequence(
     ----------
     stages : functions or Modules of one argument: a Sequential, a ModuleList, a list.
     x : what the first stage takes.
-    every : int, how many stages form one checkpoint. If neither it nor ``at`` is given, the square
-        root of their number, rounded up: then as many values are kept between the groups as within
-        one while it runs again.
+    every : int, how many stages form one checkpoint. If no strategy is given, the square root of
+        their number, rounded up: then as many values are kept between the groups as within one
+        while it runs again.
     at : numbers of the stages that become checkpoints of their own; all others keep their values.
+    memory : int, bytes. Stages keep their values as long as all fit in so many; each one that does
+        not becomes a checkpoint of its own.
 
     Returns
     -------
@@ -92,7 +95,8 @@ def checkpoint_sequence(
 
     Raises
     ------
-    ValueRangeError : ``every`` is below 1, ``at`` names no stage, or both are given.
+    ValueRangeError : ``every`` is below 1, ``memory`` below 0, ``at`` names no stage, or more than
+        one strategy is given.
 
     Examples
     --------
@@ -103,8 +107,10 @@ def checkpoint_sequence(
     tensor([0.411...])
     """
     items = list(stages)
-    if every is not None and at is not None:
-        raise ValueRangeError("checkpoint_sequence: takes every= or at=, not both.")
+    if sum(strategy is not None for strategy in (every, at, memory)) > 1:
+        raise ValueRangeError("checkpoint_sequence: takes one of every=, at= and memory=.")
+    if memory is not None:
+        return _run_within(items, x, as_integer("checkpoint_sequence", "memory", memory))
     if at is not None:
         chosen = set()
         for number in at:
@@ -128,6 +134,20 @@ def checkpoint_sequence(
 def _run_all(stages: Sequence[Callable[[Any], Any]], x: Any) -> Any:
     for stage in stages:
         x = stage(x)
+    return x
+
+
+def _run_within(stages: Sequence[Callable[[Any], Any]], x: Any, memory: int) -> Any:
+    """Run stages that keep their values while they fit in ``memory`` bytes."""
+    if memory < 0:
+        raise ValueRangeError(f"checkpoint_sequence: memory={memory} must be 0 or more bytes.")
+    for stage in stages:
+        if not recording.get():
+            x = stage(x)
+            continue
+        segment = _Segment(stage, (x,), {})
+        x = segment.run(memory)
+        memory -= segment.kept_bytes()
     return x
 
 
@@ -159,16 +179,21 @@ class _Segment:
         """What `saving.restore` asks for the name of; a segment is no node."""
         return self
 
-    def run(self) -> Any:
-        """Run for the first time."""
+    def run(self, memory: int = 0) -> Any:
+        """Run for the first time; keep the values after all if they fit in ``memory`` bytes."""
         inputs, options = self.given
         del self.given
         first = next(tape._numbers)
         with saved_hooks(self.put, self.fetch), self.draws.record():
             result = self.f(*inputs, **options)
-        self.values.clear()  # until here f itself might have read them, for a gradient within
+        if self.kept_bytes() > memory:
+            self.values.clear()  # until here f itself might have read them, for a gradient within
         self.guard_leaves(result, first)
         return result
+
+    def kept_bytes(self) -> int:
+        """Return how many bytes the values take that are there; a shared array counts once."""
+        return sum({id(v._array): v.nbytes for v in self.values.values()}.values())
 
     def put(self, value: Tensor) -> _Token:
         """Keep a token in place of ``value``."""
