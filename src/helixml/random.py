@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from helixml import dtypes, shapes
+from helixml._core import cost
 from helixml._core.op import primitive
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor, as_tensor
@@ -320,6 +321,7 @@ def drop(B, x: Array, key: tuple[int, int], counter: int, p: float):  # type: ig
 
 
 drop.prepare(lambda x, key, counter, p: {"key": key, "counter": counter, "p": float(p)})
+drop.flops(cost.each)
 drop.vjp("x")(lambda g, key, counter, p: drop(g, key, counter, p))
 
 

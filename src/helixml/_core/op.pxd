@@ -24,6 +24,7 @@ cdef class Op:
     cdef public object make_samples
     cdef public object make_errors
     cdef public dict options
+    cdef public dict costs
     cdef dict __dict__
 
     @cython.locals(given=Py_ssize_t, i=Py_ssize_t, attributes=dict)

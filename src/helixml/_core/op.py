@@ -1,7 +1,8 @@
 """What an op is, and how a call of one becomes a node of the graph.
 
 Everything that any part of the system needs to know about an op hangs on one `Op` object: how to
-compute it, its derivative, its samples for the tests, its documentation. There are three kinds.
+compute it, its derivative, its samples for the tests, what it costs, its documentation. There are
+three kinds.
 
 - A `Primitive` computes on raw arrays through a backend. Its VJP rules are written in public ops,
   so a derivative is itself differentiable. **The save list of a rule is its parameter list**: a
@@ -90,6 +91,7 @@ class Op:
         self.make_samples = None
         self.make_errors = None
         self.options = {}  # what harness and diagnosis must know: see helixml.testing.harness
+        self.costs = {}  # what calls cost: see `helixml._core.cost`
         if self.name in REGISTRY:
             raise BackendError(f"op: {self.name!r} is defined twice.")
         REGISTRY[self.name] = self
@@ -108,6 +110,24 @@ class Op:
     def errors(self, function):
         """Decorate a generator of calls that must fail: (call, exception type, pattern)."""
         self.make_errors = function
+        return function
+
+    def flops(self, function):
+        """Decorate the count of FLOPs of a call; see `helixml._core.cost` for how to count.
+
+        Its parameters are sizes and settings by name: inputs, ``out`` (or ``outs``), attributes.
+        """
+        self.costs["flops"] = function
+        return function
+
+    def flops_vjp(self, function):
+        """Decorate the count of FLOPs of a fused op's gradient; ``needs`` says of which inputs."""
+        self.costs["flops_vjp"] = function
+        return function
+
+    def traffic(self, function):
+        """Decorate the bytes that a call moves, where these are not its inputs and outputs."""
+        self.costs["traffic"] = function
         return function
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
+from helixml._core import cost
 from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
 from helixml._core.tensor import as_tensor
@@ -660,6 +661,7 @@ def where(B, condition: Array, x: Array, y: Array):
 
 where.vjp("x")(lambda g, condition: where(condition, g, 0))
 where.vjp("y")(lambda g, condition: where(condition, 0, g))
+where.flops(cost.each)
 
 
 @where.samples

@@ -16,7 +16,7 @@ from helixml._core.samples import Failure, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops import reduction
-from helixml.ops.activation import silu, softplus
+from helixml.ops.activation import FLOPS, FLOPS_VJP, silu, softplus
 from helixml.ops.elementwise import divide, exp, sqrt, square, where
 from helixml.ops.indexing import take_along_axis
 from helixml.ops.logic import equal
@@ -75,6 +75,22 @@ def _(x, weight, residual, eps):
         raise ShapeError(f"rms_norm: x is {x.shape}, the residual is {residual.shape}.")
     if x.shape[-1] == 0:
         raise ShapeError(f"rms_norm: the last axis of x is empty: {x.shape}.")
+
+
+@rms_norm.flops
+def _(x, residual):
+    """Count d squares, their sum, 4 for the scale, and two products for each element of a row."""
+    d = x.shape[-1]
+    return x.size // d * (4 * d + 3) + (x.size if residual is not None else 0)
+
+
+@rms_norm.flops_vjp
+def _(x, residual, needs):
+    """Count for x = s: r (g w - x r^2 mean(g w x)); for w: the sum of g x r over rows."""
+    d = x.shape[-1]
+    rows = x.size // d
+    total = rows * (6 * d + 2) if needs["x"] or needs["residual"] else 0
+    return total + (max(0, 3 * x.size - d) if needs["weight"] else 0)
 
 
 @rms_norm.samples
@@ -164,6 +180,22 @@ def _(x, weight, bias, residual, eps):
         raise ShapeError(f"layer_norm: x is {x.shape}, the residual is {residual.shape}.")
 
 
+@layer_norm.flops
+def _(x, bias, residual):
+    """Count two means, deviations and their squares, 3 for the scale, two products."""
+    d = x.shape[-1]
+    return x.size // d * (6 * d + 3) + ((bias is not None) + (residual is not None)) * x.size
+
+
+@layer_norm.flops_vjp
+def _(x, needs):
+    """Count for x, with u = g w: r (u - mean(u) - x^ mean(u x^)); for w, b: sums over rows."""
+    d = x.shape[-1]
+    total = 9 * x.size if needs["x"] or needs["residual"] else 0
+    sums = max(0, x.size - d)
+    return total + (x.size + sums) * needs["weight"] + sums * needs["bias"]
+
+
 @layer_norm.samples
 def _():
     yield sample((3, 8), floats(8, low=0.5), (8,))
@@ -222,6 +254,20 @@ def softmax(x: Tensor, axis: int = -1):
     return divide(e, reduction.sum(e, axis=axis, keepdims=True))
 
 
+@softmax.flops
+def _(x, axis):
+    """Count maximum, differences, exponentials, sum and quotients."""
+    return 5 * x.size - 2 * (x.size // max(1, x.shape[axis]))
+
+
+def _softmax_flops_vjp(x, axis):
+    """Count y (g - sum(g y)); and as much, g - e^y sum(g), for the logarithm."""
+    return 4 * x.size - x.size // max(1, x.shape[axis])
+
+
+softmax.flops_vjp(_softmax_flops_vjp)
+
+
 @softmax.samples
 def _():
     yield sample((3, 4))
@@ -247,6 +293,15 @@ def log_softmax(x: Tensor, axis: int = -1):
     """
     axis = shapes.normalize_axis("log_softmax", axis, x.ndim)
     return x - reduction.logsumexp(x, axis=axis, keepdims=True)
+
+
+@log_softmax.flops
+def _(x, axis):
+    """Count maximum, differences, exponentials, sum, logarithm and differences."""
+    return 5 * x.size - x.size // max(1, x.shape[axis])
+
+
+log_softmax.flops_vjp(_softmax_flops_vjp)
 
 
 @log_softmax.samples
@@ -378,6 +433,25 @@ def _(logits, target, ignore_index, label_smoothing, reduction):
         )
 
 
+@cross_entropy.flops
+def _(logits, target, ignore_index, label_smoothing, reduction):
+    """Count log(sum(exp(x - max))) - (x_target - max) of each row, and what the options add."""
+    v, rows = logits.shape[-1], target.size
+    ignores = ignore_index is not None
+    each = 4 * v + 1 + (v + 4 if label_smoothing else 0) + 2 * ignores
+    if reduction == "none" or rows == 0:
+        return rows * each
+    mean = reduction == "mean"
+    return rows * each + (rows - 1) * (1 + (mean and ignores)) + mean
+
+
+@cross_entropy.flops_vjp
+def _(logits, target, ignore_index, label_smoothing):
+    """Count (e^(x - logsumexp) - target) g; the target is 1 in one place, and smoothed in all."""
+    each = 3 * logits.shape[-1] + 1 + (logits.shape[-1] if label_smoothing else 0)
+    return target.size * (each + (ignore_index is not None))
+
+
 @cross_entropy.samples
 def _():
     yield sample((3, 5), integers(3, high=5))
@@ -490,6 +564,21 @@ def _(x, weight, bias, initial_state, activation):
         )
     if activation not in (None, "silu"):
         raise ValueRangeError(f"causal_conv1d: activation={activation!r}. Hint: 'silu' or None.")
+
+
+@causal_conv1d.flops
+def _(weight, bias, activation, out):
+    finish = (bias is not None) + (FLOPS[activation] if activation else 0)
+    return (2 * weight.shape[1] + finish) * out.size
+
+
+@causal_conv1d.flops_vjp
+def _(weight, activation, out, needs):
+    """Count the activation's derivative, and a convolution each for x (with its past) and w."""
+    k, d = weight.shape[1], out.shape[1]
+    products = (needs["x"] or needs["initial_state"]) + needs["weight"]
+    total = (2 * k * products + (FLOPS_VJP[activation] if activation else 0)) * out.size
+    return total + (max(0, out.size - d) if needs["bias"] else 0)
 
 
 @causal_conv1d.samples
@@ -675,6 +764,29 @@ def _(u, delta, A, B, C, D, z, delta_bias, initial_state, **_):
     ):
         if tensor is not None and tensor.shape != wanted:
             raise ShapeError(f"selective_scan: {name} is {tensor.shape}, it must be {wanted}.")
+
+
+@selective_scan.flops
+def _(u, A, D, z, delta_bias, delta_softplus):
+    """Count 7 for each state: delta A, exp, a h, (delta u) B, their sum, and 2 for C h."""
+    softened = FLOPS["softplus"] if delta_softplus else 0
+    skip = 2 * (D is not None) + (FLOPS["silu"] + 1) * (z is not None)
+    return u.size * (7 * A.shape[1] + 1 + (delta_bias is not None) + softened + skip)
+
+
+@selective_scan.flops_vjp
+def _(u, A, D, z, delta_bias, delta_softplus):
+    """Count the gradients of all inputs that there are: a kernel finds them together.
+
+    For each state: 3 for s = C g + a' s', the recurrence from the end; 2 each for the sums that are
+    the gradients of C, B and delta u; 1 for s h, the gradient of a = exp(delta A), and 1 for times
+    a; 2 each for the sums over it that are the gradients of A and delta. For each step: 3 for u and
+    delta from delta u; 4 for D, as g D and g u are added up; 9 for z, with g y silu'(z) and
+    g silu(z); softplus' g; and 1 for the bias. The states are those of the forward pass.
+    """
+    softened = FLOPS_VJP["softplus"] if delta_softplus else 0
+    skip = 4 * (D is not None) + (FLOPS_VJP["silu"] + 3) * (z is not None)
+    return u.size * (15 * A.shape[1] + 3 + (delta_bias is not None) + softened + skip)
 
 
 @selective_scan.samples

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
+from helixml._core import cost
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
@@ -98,6 +99,7 @@ def place(B, x: Array, shape: tuple[int, ...], index: tuple[Any, ...]):
 
 
 place.vjp("x")(lambda g, index: part(g, index))
+place.flops(cost.free)
 
 
 @place.samples
@@ -165,6 +167,8 @@ def _(x, indices, axis):
 take.vjp("x")(
     lambda g, indices, x_shape, axis: scatter_add(g, indices, axis=axis, size=x_shape[axis])
 )
+take.flops(cost.free)
+take.traffic(lambda indices, out: indices.nbytes + 2 * out.nbytes)  # not all of x
 
 
 @take.samples
@@ -226,6 +230,7 @@ def _(x, indices, axis, size):
 
 
 scatter_add.vjp("x")(lambda g, indices, axis: take(g, indices, axis=axis))
+scatter_add.flops(lambda x: x.size)  # an addition each
 
 
 @scatter_add.samples
@@ -286,6 +291,8 @@ take_along_axis.vjp("x")(
         g, indices, axis=axis, size=x_shape[axis]
     )
 )
+take_along_axis.flops(cost.free)
+take_along_axis.traffic(lambda indices, out: indices.nbytes + 2 * out.nbytes)  # not all of x
 
 
 @take_along_axis.samples
@@ -335,6 +342,7 @@ def scatter_add_along_axis(B, x: Array, indices: Array, axis: int, size: int):
 
 
 scatter_add_along_axis.vjp("x")(lambda g, indices, axis: take_along_axis(g, indices, axis=axis))
+scatter_add_along_axis.flops(lambda x: x.size)  # an addition each
 
 
 @scatter_add_along_axis.samples
@@ -378,6 +386,13 @@ argsort.prepare(
 @argsort.errors
 def _():
     yield Failure(lambda: argsort(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range")
+
+
+@argsort.flops
+def _(x, axis):
+    """Count n log2(n) comparisons, rounded up, for n values: what sorting them takes at least."""
+    n = x.shape[axis]
+    return x.size * max(0, n - 1).bit_length()
 
 
 @argsort.samples

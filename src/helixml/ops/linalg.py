@@ -11,7 +11,7 @@ from helixml._core.op import fused, primitive
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import ShapeError, ValueRangeError
-from helixml.ops.activation import gelu, relu, silu
+from helixml.ops.activation import FLOPS, FLOPS_VJP, gelu, relu, silu
 from helixml.ops.movement import expand_dims, matrix_transpose, reshape, sum_to
 
 Array = Any
@@ -98,6 +98,9 @@ def _(g, x, x_shape, y_shape):
     if len(y_shape) == 1:
         return reshape(sum_to(gradient, (*(1,) * (gradient.ndim - 2), y_shape[0], 1)), y_shape)
     return gradient
+
+
+matmul.flops(lambda x, out: 2 * x.shape[-1] * out.size)
 
 
 @matmul.samples
@@ -192,6 +195,21 @@ def _(x, weight, bias, activation):
         raise ValueRangeError(
             f"linear: activation={activation!r}. Hint: None, {', '.join(map(repr, _ACTIVATIONS))}."
         )
+
+
+@linear.flops
+def _(x, bias, activation, out):
+    finish = (bias is not None) + (FLOPS[activation] if activation else 0)
+    return (2 * x.shape[-1] + finish) * out.size
+
+
+@linear.flops_vjp
+def _(x, bias, activation, out, needs):
+    """Count the activation's derivative, a product for x, one for the weight, a sum over rows."""
+    n = out.shape[-1]
+    products = needs["x"] + needs["weight"]
+    total = (2 * x.shape[-1] * products + (FLOPS_VJP[activation] if activation else 0)) * out.size
+    return total + (max(0, out.size - n) if needs["bias"] else 0)
 
 
 @linear.samples

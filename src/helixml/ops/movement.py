@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
+from helixml._core import cost
 from helixml._core.modes import recording
 from helixml._core.op import Primitive, composite, primitive
 from helixml._core.samples import Failure, floats, integers, sample
@@ -207,6 +208,7 @@ def _(x, shape):
 
 
 sum_to.vjp("x")(lambda g, x_shape: broadcast_to(g, x_shape))
+sum_to.flops(cost.folded)
 
 
 @sum_to.samples
@@ -297,6 +299,7 @@ def _(x, shift, axis):
 
 
 roll.vjp("x")(lambda g, shift, axis: roll(g, tuple(-s for s in shift), axis=axis))
+roll.flops(cost.free)
 
 
 @roll.samples
@@ -339,6 +342,7 @@ def _triangle(name, what, oracle):
         return {"k": int(k)}
 
     op.vjp("x")(lambda g, k: op(g, k=k))
+    op.flops(cost.free)
     op.samples(lambda: (sample((3, 4)), sample((2, 3, 3), k=1), sample((3, 3), k=-1)))
     op.errors(lambda: (Failure(lambda: op(_zeros(3)), ShapeError, r"needs at least two axes"),))
     return op
@@ -412,6 +416,7 @@ def copy(B, x: Array):
 
 
 copy.vjp("x")(lambda g: g)
+copy.flops(cost.free)
 copy.samples(lambda: (sample((3, 4)), sample(())))
 
 
@@ -468,6 +473,9 @@ def _(g, arrays_shapes, axis, needs):
         pieces.append(g[index] if needed else None)
         start = stop
     return tuple(pieces)
+
+
+concat.flops(cost.free)
 
 
 @concat.samples
@@ -708,6 +716,7 @@ def _move(B, x: Array, source: str, device: str):
 
 
 transfer = Transfer(_move, "transfer", None, False, None, False)
+transfer.flops(cost.free)
 transfer.vjp("x")(lambda g, source: to_device(g, source))
 
 

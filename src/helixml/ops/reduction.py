@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from helixml import shapes
+from helixml._core import cost
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor
@@ -103,6 +104,7 @@ def sum(B, x: Array, axis: Axis = None, keepdims: bool = False):
 
 
 sum.prepare(lambda x, axis, keepdims: _axes("sum", x, axis, keepdims))
+sum.flops(cost.folded)
 sum.vjp("x")(lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
 
 
@@ -141,6 +143,7 @@ def prod(B, x: Array, axis: Axis = None, keepdims: bool = False):
 
 
 prod.prepare(lambda x, axis, keepdims: _axes("prod", x, axis, keepdims))
+prod.flops(cost.folded)
 prod.errors(_bad_axes(prod))
 
 
@@ -198,6 +201,7 @@ def _extreme(name, summary, oracle):
     """
     op = primitive(forward, oracle=oracle)
     op.prepare(lambda x, axis, keepdims: _nonempty(name, x, axis, keepdims))
+    op.flops(cost.folded)
 
     @op.vjp("x")
     def _(g, x, out, axis, keepdims):
@@ -240,6 +244,7 @@ def _truth(name, summary, oracle):
     """
     op = primitive(forward, oracle=oracle)
     op.prepare(lambda x, axis, keepdims: _axes(name, x, axis, keepdims))
+    op.flops(cost.folded)
     op.samples(lambda: (sample(booleans(3, 4), axis=1), sample(booleans(0, 2), axis=0)))
     op.errors(_bad_axes(op))
     return op
@@ -277,6 +282,7 @@ def _position(name, summary, oracle):
             raise ShapeError(f"{name}: has no position in an empty axis, the shape is {x.shape}.")
         return {"axis": axis, "keepdims": bool(keepdims)}
 
+    op.flops(cost.folded)
     op.samples(lambda: (sample((3, 4), axis=1), sample((2, 3), axis=None)))
     return op
 
@@ -326,6 +332,7 @@ cumulative_sum.prepare(
 cumulative_sum.vjp("x")(
     lambda g, axis: flip(cumulative_sum(flip(g, axis=axis), axis=axis), axis=axis)
 )
+cumulative_sum.flops(lambda x, axis: x.size - x.size // (x.shape[axis] or 1))
 
 
 @cumulative_sum.samples

@@ -77,6 +77,9 @@ def _(g, a, out, initial, reverse, needs):
     return ga, s, g0
 
 
+scan.flops(lambda out: 2 * out.size)
+
+
 @scan.samples
 def _():
     yield sample((2, 5), (2, 5), None)

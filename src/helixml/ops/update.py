@@ -82,6 +82,9 @@ def _(param, grad, m, v, beta1, beta2, step, **_):
         raise ValueRangeError(f"adamw_: step={step}, the first step is 1.")
 
 
+adamw_.flops(lambda param: 15 * param.size)
+
+
 adamw_.samples(
     lambda: (
         sample(
@@ -172,6 +175,13 @@ def sgd_(
 
 
 sgd_.check(lambda param, grad, velocity, **_: _same_shapes("sgd_", param, grad, velocity))
+
+
+def _sgd_flops(param, velocity, nesterov, weight_decay):
+    return param.size * (2 + 2 * bool(weight_decay) + (velocity is not None) * (2 + 2 * nesterov))
+
+
+sgd_.flops(_sgd_flops)
 sgd_.samples(
     lambda: (
         sample(
@@ -318,6 +328,9 @@ def _each(*shapes, low=-2.0):
     return [floats(*shape, low=low) for shape in shapes]
 
 
+adamw_many_.flops(lambda params: 15 * sum(param.size for param in params))
+
+
 @adamw_many_.samples
 def _():
     settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-3, "weight_decay": 0.1, "step": 3}
@@ -419,6 +432,12 @@ def _(params, grads, velocities, **_):
         raise ValueRangeError(
             f"sgd_many_: {absent} of {len(velocities)} velocities are None. Hint: all, or none."
         )
+
+
+@sgd_many_.flops
+def _(params, velocities, nesterov, weight_decay):
+    pairs = zip(params, velocities, strict=True)
+    return sum(_sgd_flops(p, u, nesterov, weight_decay) for p, u in pairs)
 
 
 @sgd_many_.samples
@@ -541,6 +560,11 @@ def _need_floats(op, xs):
     for i, x in enumerate(xs):
         if not is_floating(x.dtype):
             raise DTypeError(f"{op}: xs[{i}] is {x.dtype}, not float.")
+
+
+norm_many.flops(lambda xs: 2 * sum(x.size for x in xs))  # squares, their sum, a root
+norm_many.flops_vjp(lambda xs: 1 + sum(x.size for x in xs))
+scale_many_.flops(lambda xs: sum(x.size for x in xs))
 
 
 @norm_many.samples
