@@ -1,7 +1,8 @@
 """helixml: a tensor engine in NumPy and Cython, with its own reverse-mode autograd.
 
 Array functions stand here, in the spelling of the Python array API standard; `helixml.nn`,
-`helixml.optim`, `helixml.models`, `helixml.training` and `helixml.data` are loaded when first used.
+`helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data` and `helixml.profiler` are
+loaded when first used.
 """
 
 from helixml import config
@@ -44,7 +45,7 @@ from helixml.dtypes import (
 from helixml.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from helixml import data, io, models, nn, optim, testing, training
+    from helixml import data, io, models, nn, optim, profiler, testing, training
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     *ops.__all__,
@@ -78,6 +79,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "no_grad",
     "ops",
     "optim",
+    "profiler",
     "promote",
     "random",
     "result_type",
@@ -92,7 +94,10 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "value_and_grad",
 ]
 __version__ = "0.1.0"
-_LAZY = ("backends", "cli", "data", "io", "models", "nn", "optim", "testing", "training")
+_LAZY = (
+    *("backends", "cli", "data", "io", "models", "nn", "optim", "profiler", "testing"),
+    "training",
+)
 
 
 def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562)

@@ -1,0 +1,279 @@
+"""Observing: how ops report to a `Log`, while somebody listens.
+
+Nothing in the engine asks whether anybody does. `observe` puts methods in the place of those of
+every op, which call them and note what they saw; `leave` puts the old ones back. So observing costs
+nothing when it is off, and when it is on a few tuples an op: what they mean is found out later, in
+`helixml.profiler`.
+
+A frame is noted when it ends, whichever thread it ran in. Frames of one thread nest, so that their
+times say which was inside which.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+
+from numpy import ndarray
+
+from helixml._core.op import REGISTRY, Fused, Primitive
+from helixml._core.tensor import Tensor, dtype_of
+
+clock = time.perf_counter_ns
+thread_number = threading.get_ident
+_reference = weakref.ref
+
+
+class Log:
+    """What was noted.
+
+    Attributes
+    ----------
+    frames : list of tuples, in the order in which they ended; see `helixml.profiler.frames`.
+    live : bytes of all storages that an op has touched, held by tensors or by the tape. It rises
+        only where a frame is noted, so that what frames noted has the peak among it.
+    threads : names of threads by number.
+    held : for each array that is in the books, by id, the weak reference that tells of its end.
+    """
+
+    def __init__(self):
+        self.frames = []
+        self.live = 0
+        self.threads = {}
+        self.held = {}
+
+    def thread(self):
+        """Return the number of the running thread, and remember its name."""
+        number = thread_number()
+        if number not in self.threads:
+            self.threads[number] = threading.current_thread().name
+        return number
+
+    def sizes(self, values):
+        """Return (shape, dtype) of each tensor among ``values``, and put its array in the books."""
+        found = []
+        for value in values:
+            if isinstance(value, Tensor):
+                tensor = value
+                array = tensor._array
+                if id(array) not in self.held:
+                    self.hold(array)
+                found.append((array.shape, dtype_of(tensor)))
+            elif isinstance(value, (list, tuple)):
+                found.append(self.sizes(value))
+            elif isinstance(value, ndarray):
+                found.append((value.shape, value.dtype))
+            else:
+                found.append(value)
+        return found
+
+    def hold(self, array):
+        """Put the storage of an array in the books; its views count for nothing."""
+        size = 0
+        if isinstance(array, ndarray):
+            owner = owner_of(array)
+            if owner is array:
+                size = array.nbytes
+            elif id(owner) not in self.held:
+                self.hold(owner)
+        else:
+            size = getattr(array, "nbytes", 0)
+        key = id(array)
+        try:
+            reference = _reference(array, Gone(self, key, size))
+        except TypeError:  # an array of another library that cannot be watched
+            return
+        # Another thread may have been faster: then its reference stays, and this one says nothing.
+        if self.held.setdefault(key, reference) is reference:
+            self.live += size
+
+
+class Gone:
+    """Take an array out of the books, when it is gone."""
+
+    __slots__ = ("key", "log", "size")
+
+    def __init__(self, log, key, size):
+        self.log = log
+        self.key = key
+        self.size = size
+
+    def __call__(self, reference):
+        """Be told of the end."""
+        self.log.held.pop(self.key, None)
+        self.log.live -= self.size
+
+
+def owner_of(array):
+    """Return the array whose memory ``array`` is a view of; itself if it is none."""
+    while isinstance(array, ndarray) and isinstance(array.base, ndarray):
+        array = array.base
+    return array
+
+
+# Frames: (kind, subject, thread, start, end, inputs, attributes, outputs, node, needs, is_view,
+# error, live)
+
+
+def note_call(log, op, call, arguments, inputs, attributes):
+    """Call a primitive's method and note it."""
+    thread = log.thread()
+    start = clock()
+    try:
+        result = call(*arguments)
+    except BaseException as error:
+        note_failure(log, "op", op, thread, start, error)
+        raise
+    end = clock()
+    outputs = result if isinstance(result, tuple) else (result,)
+    node = outputs[0]._node if outputs else None
+    number = None if node is None else node.number
+    is_view = False
+    if op.view and outputs and isinstance(inputs[0], Tensor):
+        is_view = owner_of(outputs[0]._array) is owner_of(inputs[0]._array)
+    found = log.sizes(inputs), log.sizes(outputs)
+    log.frames.append(
+        (
+            "op",
+            op,
+            thread,
+            start,
+            end,
+            found[0],
+            attributes,
+            found[1],
+            number,
+            (),
+            is_view,
+            "",
+            log.live,
+        )
+    )
+    return result
+
+
+def note_failure(log, kind, subject, thread, start, error):
+    """Note a frame that an exception ended."""
+    why = type(error).__name__
+    log.frames.append(
+        (kind, subject, thread, start, clock(), (), None, (), None, (), False, why, log.live)
+    )
+
+
+def note_pull(log, op, pull, node, cotangents, needs):
+    """Call a primitive's `pull` and note it; what it costs is what the ops in its rule do."""
+    thread = log.thread()
+    start = clock()
+    try:
+        result = pull(node, cotangents, needs)
+    except BaseException as error:
+        note_failure(log, "backward", op, thread, start, error)
+        raise
+    end = clock()
+    log.frames.append(
+        ("backward", op, thread, start, end, (), None, (), node.number, needs, False, "", log.live)
+    )
+    return result
+
+
+def note_fused(log, op, args, kwargs):
+    """Call a fused op and note it."""
+    thread = log.thread()
+    start = clock()
+    try:
+        result = _call(op, *args, **kwargs)
+    except BaseException as error:
+        note_failure(log, "op", op, thread, start, error)
+        raise
+    end = clock()
+    outputs = () if result is None else result if isinstance(result, tuple) else (result,)
+    node = outputs[0]._node if outputs else None
+    if node is not None and node.op is op and node.saved is not None:
+        for array in node.saved[1]:  # what the kernel keeps for its gradient
+            if isinstance(array, ndarray) and id(array) not in log.held:
+                log.hold(array)
+    if kwargs:
+        kwargs = dict(zip(kwargs, log.sizes(kwargs.values()), strict=True))
+    number = None if node is None else node.number
+    found = log.sizes(args), log.sizes(outputs)
+    log.frames.append(
+        ("op", op, thread, start, end, found[0], kwargs, found[1], number, (), False, "", log.live)
+    )
+    return result
+
+
+def note_fused_pull(log, op, node, cotangents, needs):
+    """Call a fused op's `pull` and note it."""
+    thread = log.thread()
+    saved = () if node.saved is None else node.saved[0]
+    inputs = [None if s is None else (s.array.shape, s.array.dtype) for s in saved]
+    start = clock()
+    try:
+        result = _pull(op, node, cotangents, needs)
+    except BaseException as error:
+        note_failure(log, "backward", op, thread, start, error)
+        raise
+    end = clock()
+    log.sizes(result)
+    found = log.sizes(cotangents)
+    log.frames.append(
+        (
+            *("backward", op, thread, start, end, inputs, node.attrs, found),
+            *(node.number, needs, False, "", log.live),
+        )
+    )
+    return result
+
+
+# A fused op is an object of a class in Python, whose methods can be replaced; of a primitive, an
+# attribute of the object itself comes before the method of its class.
+
+_call = Fused.__call__
+_pull = Fused.pull
+
+
+def observe(log):
+    """Have every op report to ``log``."""
+
+    def noted_call(op, *args, **kwargs):
+        return note_fused(log, op, args, kwargs)
+
+    def noted_pull(op, node, cotangents, needs):
+        return note_fused_pull(log, op, node, cotangents, needs)
+
+    for op in list(REGISTRY.values()):
+        if isinstance(op, Primitive):
+            observe_primitive(log, op)
+    Fused.__call__ = noted_call
+    Fused.pull = noted_pull
+
+
+def observe_primitive(log, op):
+    """Have a primitive report to ``log``."""
+    run = op.run
+    run_pair = op.run_pair
+    pull = op.pull
+
+    def noted_run(inputs, attributes):
+        return note_call(log, op, run, (inputs, attributes), inputs, attributes)
+
+    def noted_pair(inputs):
+        return note_call(log, op, run_pair, (inputs,), inputs, None)
+
+    def noted_pull(node, cotangents, needs):
+        return note_pull(log, op, pull, node, cotangents, needs)
+
+    op.run = noted_run
+    if op.direct:
+        op.run_pair = noted_pair
+    op.pull = noted_pull
+
+
+def leave():
+    """Put everything back."""
+    for op in list(REGISTRY.values()):
+        for name in ("run", "run_pair", "pull"):
+            vars(op).pop(name, None)
+    Fused.__call__ = _call
+    Fused.pull = _pull

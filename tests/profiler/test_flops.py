@@ -1,0 +1,310 @@
+"""FLOPs that ops declare, against counts by hand: plain formulas of sizes."""
+
+import numpy as np
+import pytest
+
+import helixml as hx
+from helixml._core.op import REGISTRY, Composite, Fused
+from helixml.profiler import profile
+
+ops = hx.ops
+
+
+def array(*shape):
+    return hx.tensor(np.random.default_rng(0).uniform(0.1, 0.9, shape).astype(np.float32))
+
+
+def whole(*shape, high=3):
+    return hx.tensor(np.random.default_rng(1).integers(0, high, shape))
+
+
+x, row, column = array(3, 4), array(4), array(3, 1)
+yes = x > 0.5
+cube, matrix = array(2, 3, 4), array(4, 5)
+whole_x, bits = whole(3, 4), whole(3, 4, high=8)
+logits, goals = array(6, 5), whole(6, high=5)
+past = array(2, 3, 3)
+u, delta, gate = array(2, 3, 5), array(2, 3, 5), array(2, 3, 5)
+A, B, C, D = -array(3, 4), array(2, 4, 5), array(2, 4, 5), array(3)
+settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "step": 1}
+descent = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
+plain_descent = {"lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+
+ONE = "negative abs sign sqrt square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round"
+ONE += " isfinite isnan isinf"
+TWO = "add subtract multiply divide floor_divide remainder pow maximum minimum equal not_equal less"
+TWO += " less_equal greater greater_equal"
+TRUTH = "logical_and logical_or logical_xor"
+BITS = "bitwise_and bitwise_or bitwise_xor"
+FOLDS = "sum prod max min argmax argmin"
+FREE = {
+    "reshape": lambda: hx.reshape(x, (2, 6)),
+    "permute_dims": lambda: hx.permute_dims(x, (1, 0)),
+    "broadcast_to": lambda: hx.broadcast_to(row, (3, 4)),
+    "flip": lambda: hx.flip(x),
+    "roll": lambda: hx.roll(x, 1),
+    "tril": lambda: hx.tril(x),
+    "triu": lambda: hx.triu(x),
+    "astype": lambda: hx.astype(x, "float64"),
+    "copy": lambda: hx.copy(x),
+    "concat": lambda: hx.concat([x, x]),
+    "split": lambda: hx.split(x, (1, 2)),
+    "part": lambda: x[1:, ::2],
+    "take": lambda: hx.take(x, whole(2)),
+    "take_along_axis": lambda: hx.take_along_axis(x, whole(3, 2)),
+    "expand_dims": lambda: hx.expand_dims(x, 1),
+    "matrix_transpose": lambda: x.mT,
+}
+
+CASES = [
+    *[(name, lambda name=name: getattr(hx, name)(x), 3 * 4) for name in ONE.split()],
+    *[(name, lambda name=name: getattr(hx, name)(x, column), 3 * 4) for name in TWO.split()],
+    *[(name, lambda name=name: getattr(hx, name)(yes, yes), 3 * 4) for name in TRUTH.split()],
+    *[(name, lambda name=name: getattr(hx, name)(bits, bits), 3 * 4) for name in BITS.split()],
+    *[
+        (name, lambda name=name: getattr(hx, name)(x, axis=1), 3 * (4 - 1))
+        for name in FOLDS.split()
+    ],
+    *[(name, call, 0) for name, call in FREE.items()],
+    ("add of a broadcast row", lambda: cube + row, 2 * 3 * 4),
+    ("add of a number", lambda: x + 2.0, 12),
+    ("add of a number before", lambda: 2 + x, 12),
+    ("add of a list", lambda: hx.add(x, [1.0, 2.0, 3.0, 4.0]), 12),
+    ("logical_not", lambda: hx.logical_not(yes), 12),
+    ("bitwise_invert", lambda: hx.bitwise_invert(bits), 12),
+    ("where", lambda: hx.where(yes, x, 0), 12),
+    ("any", lambda: hx.any(yes), 12 - 1),
+    ("all", lambda: hx.all(yes, axis=0), 4 * (3 - 1)),
+    ("sum over all", lambda: hx.sum(x), 12 - 1),
+    ("sum of nothing", lambda: hx.zeros((0, 3)).sum(axis=0), 0),
+    ("sum_to", lambda: ops.movement.sum_to(cube, (4,)), 2 * 3 * 4 - 4),
+    ("mean", lambda: x.mean(axis=0), 4 * (3 - 1) + 4),
+    ("var", lambda: hx.var(x, axis=0), (4 * 2 + 4) + 12 + 12 + (4 * 2 + 4)),
+    ("cumulative_sum", lambda: hx.cumulative_sum(x), 3 * (4 - 1)),
+    ("argsort", lambda: hx.argsort(hx.zeros((3, 8))), 3 * 8 * 3),
+    ("scatter_add", lambda: ops.indexing.scatter_add(x, whole(3), axis=0, size=3), 12),
+    ("matmul", lambda: x @ matrix, 2 * 3 * 4 * 5),
+    ("matmul in batches", lambda: cube @ matrix, 2 * (2 * 3 * 4 * 5)),
+    ("matmul of vectors", lambda: row @ row, 2 * 4),
+    ("linear", lambda: hx.linear(cube, matrix.mT), 2 * 3 * 2 * 4 * 5),
+    ("linear, bias", lambda: hx.linear(x, matrix.mT, array(5)), 3 * 5 * (2 * 4 + 1)),
+    (
+        "linear, silu",
+        lambda: hx.linear(x, matrix.mT, array(5), activation="silu"),
+        3 * 5 * (2 * 4 + 1 + 2),
+    ),
+    ("linear, gelu", lambda: hx.linear(x, matrix.mT, activation="gelu"), 3 * 5 * (2 * 4 + 5)),
+    ("linear, relu", lambda: hx.linear(x, matrix.mT, activation="relu"), 3 * 5 * (2 * 4 + 1)),
+    ("relu", lambda: hx.relu(x), 12 + 12),  # a comparison, a choice
+    ("silu", lambda: hx.silu(x), 2 * 12),
+    ("gelu", lambda: hx.gelu(x), 5 * 12),
+    ("softplus", lambda: hx.softplus(x), 6 * 12),
+    ("silu_gate", lambda: hx.silu_gate(x, x), 3 * 12),
+    ("gelu_gate", lambda: hx.gelu_gate(x, x), 6 * 12),
+    ("softmax", lambda: hx.softmax(x), 3 * ((4 - 1) + 4 + 4 + (4 - 1) + 4)),
+    ("softmax along 0", lambda: hx.softmax(x, axis=0), 4 * ((3 - 1) + 3 + 3 + (3 - 1) + 3)),
+    ("log_softmax", lambda: hx.log_softmax(x), 3 * ((4 - 1) + 4 + 4 + (4 - 1) + 1 + 4)),
+    ("rms_norm", lambda: hx.rms_norm(x, row), 3 * (4 + (4 - 1) + 4 + 4 + 4)),
+    (
+        "rms_norm of a sum",
+        lambda: hx.rms_norm(x, row, residual=x),
+        3 * (4 + 4 + (4 - 1) + 4 + 4 + 4),
+    ),
+    ("layer_norm", lambda: hx.layer_norm(x, row, row), 3 * (4 + 4 + 4 + 4 + 3 + 4 + 4 + 4)),
+    ("cross_entropy", lambda: hx.cross_entropy(logits, goals), 6 * (4 + 5 + 5 + 4 + 1 + 1 + 1) + 6),
+    (
+        "cross_entropy, none",
+        lambda: hx.cross_entropy(logits, goals, reduction="none"),
+        6 * (4 + 5 + 5 + 4 + 1 + 1 + 1),
+    ),
+    (
+        "cross_entropy, smoothed",
+        lambda: hx.cross_entropy(logits, goals, label_smoothing=0.1, reduction="sum"),
+        6 * (21 + (4 + 1 + 1) + 3) + 5,
+    ),
+    ("causal_conv1d", lambda: hx.causal_conv1d(u, array(3, 4)), 2 * 3 * 5 * 2 * 4),
+    (
+        "causal_conv1d, all",
+        lambda: hx.causal_conv1d(u, array(3, 4), array(3), "silu", past),
+        2 * 3 * 5 * (2 * 4 + 1 + 2),
+    ),
+    ("linear_scan", lambda: hx.linear_scan(u, delta), 2 * 2 * 3 * 5),
+    ("selective_scan", lambda: hx.selective_scan(u, delta, A, B, C), 2 * 3 * 5 * (7 * 4 + 1)),
+    (
+        "selective_scan, all",
+        lambda: hx.selective_scan(u, delta, A, B, C, D, gate, D, True),
+        2 * 3 * 5 * (7 * 4 + 1 + 2 + 3 + 1 + 6),
+    ),
+    ("dropout", lambda: hx.dropout(x, 0.5, rng=hx.random.Rng(0)), 12),
+    ("adamw_", lambda: ops.adamw_(array(3), array(3), array(3), array(3), **settings), 15 * 3),
+    (
+        "adamw_many_",
+        lambda: ops.adamw_many_(*[[array(3), array(2, 2)] for _ in range(4)], **settings),
+        15 * (3 + 4),
+    ),
+    ("sgd_", lambda: ops.sgd_(array(3), array(3), array(3), **descent), 3 * (2 + 2 + 2 + 2)),
+    ("sgd_, plain", lambda: ops.sgd_(array(3), array(3), None, **plain_descent), 3 * 2),
+    (
+        "sgd_many_",
+        lambda: ops.sgd_many_([array(3)], [array(3)], [array(3)], **descent),
+        3 * (2 + 2 + 2 + 2),
+    ),
+    ("norm_many", lambda: ops.norm_many([array(3), array(2, 2)]), (3 + 4) + (3 + 4 - 1) + 1),
+    ("scale_many_", lambda: ops.scale_many_([array(3), array(2, 2)], 2.0), 3 + 4),
+]
+
+
+@pytest.mark.parametrize(("call", "count"), [pytest.param(c, n, id=name) for name, c, n in CASES])
+def test_flops_of_a_call(call, count):
+    with profile() as p:
+        call()
+    assert p.flops == count
+    assert all(call.flops is not None for call in p.calls)
+
+
+def test_there_are_enough():
+    assert len(CASES) > 100
+
+
+def test_every_op_says_what_it_costs():
+    for op in REGISTRY.values():
+        if not isinstance(op, Composite) and op.__module__.startswith("helixml."):
+            says = "flops" in op.costs or getattr(op, "direct", False) or getattr(op, "view", False)
+            assert says, op.name
+        if isinstance(op, Fused) and not op.writes and op.__module__.startswith("helixml."):
+            assert "flops_vjp" in op.costs, op.name
+
+
+def leaf(*shape):
+    made = array(*shape)
+    made.requires_grad = True
+    return made
+
+
+r, d, n = 3, 4, 5  # rows, features in, features out
+SMOOTH = 6 * r * n  # the derivative of silu, times g
+b, c, k, l, s = 2, 3, 4, 5, 4  # batch, channels, taps, length, states
+VJPS = [
+    ("linear", lambda: hx.linear(leaf(r, d), leaf(n, d), leaf(n)), 4 * r * d * n + n * (r - 1)),
+    ("linear, weight only", lambda: hx.linear(array(r, d), leaf(n, d)), 2 * r * d * n),
+    (
+        "linear, silu",
+        lambda: hx.linear(leaf(r, d), leaf(n, d), activation="silu"),
+        4 * r * d * n + SMOOTH,
+    ),
+    ("silu", lambda: hx.silu(leaf(r, d)), 6 * r * d),
+    ("gelu", lambda: hx.gelu(leaf(r, d)), 11 * r * d),
+    ("softplus", lambda: hx.softplus(leaf(r, d)), 2 * r * d),
+    ("silu_gate", lambda: hx.silu_gate(leaf(r, d), leaf(r, d)), (3 + 7) * r * d),
+    ("gelu_gate, gate only", lambda: hx.gelu_gate(array(r, d), leaf(r, d)), 12 * r * d),
+    ("softmax", lambda: hx.softmax(leaf(r, d)), r * (d + (d - 1) + d + d)),
+    ("log_softmax", lambda: hx.log_softmax(leaf(r, d)), r * ((d - 1) + d + d + d)),
+    (
+        "rms_norm",
+        lambda: hx.rms_norm(leaf(r, d), leaf(d)),
+        r * (d + d + (d - 1) + 3 + d + d + d) + (2 * r * d + (r - 1) * d),
+    ),
+    (
+        "layer_norm",
+        lambda: hx.layer_norm(leaf(r, d), leaf(d), leaf(d)),
+        9 * r * d + (r * d + (r - 1) * d) + (r - 1) * d,
+    ),
+    ("cross_entropy", lambda: hx.cross_entropy(leaf(6, 5), goals), 6 * (3 * 5 + 1)),
+    (
+        "causal_conv1d",
+        lambda: hx.causal_conv1d(leaf(b, c, l), leaf(c, k), leaf(c), "silu"),
+        b * c * l * (2 * k + 2 * k + 6) + c * (b * l - 1),
+    ),
+    (
+        "selective_scan",
+        lambda: hx.selective_scan(leaf(b, c, l), delta, A, B, C, D, gate, D, True),
+        b * c * l * (15 * s + 3 + 4 + 9 + 2 + 1),
+    ),
+    ("norm_many", lambda: ops.norm_many([leaf(3), leaf(2, 2)]), 1 + 3 + 4),
+]
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize(("call", "count"), [pytest.param(c, n, id=name) for name, c, n in VJPS])
+def test_flops_of_the_gradient_of_a_fused_op(call, count):
+    y = call()
+    with profile() as p:
+        y.backward(hx.ones_like(y))
+    assert p.flops == count
+    assert [call.backward for call in p.calls] == [True]
+
+
+def test_the_gradient_of_a_primitive_counts_what_its_rule_does():
+    a, w = leaf(3, 4), leaf(4, 5)
+    y = hx.tanh(a @ w)
+    with profile() as p:
+        y.backward(hx.ones_like(y))
+    found = {call.op: call.flops for call in p.calls}
+    assert found == {"tanh": 3 * 15, "matmul": 2 * (2 * 3 * 4 * 5)}  # y y, 1 - y y, times g
+    assert p.flops == 3 * 15 + 4 * 3 * 4 * 5
+
+
+def test_what_runs_inside_a_fused_op_is_not_counted_again():
+    with hx.config.using(kernels=False), profile() as p:
+        hx.silu(x)
+    assert [(call.op, call.flops) for call in p.calls] == [("silu", 24)]
+
+
+def test_bytes_are_those_of_operands_and_results():
+    table = hx.zeros((1000, 4))
+    for call, count in [
+        (lambda: cube + row, 4 * (24 + 4 + 24)),
+        (lambda: x @ matrix, 4 * (12 + 20 + 15)),
+        (lambda: hx.take(table, whole(3)), 8 * 3 + 4 * (12 + 12)),  # not all of the table
+        (lambda: x.mT, 0),
+        (lambda: hx.reshape(x.mT, (12,)), 4 * (12 + 12)),  # which cannot be a view
+        (lambda: ops.scale_many_([array(3)], 2.0), 4 * (3 + 3)),
+    ]:
+        with profile() as p:
+            call()
+        assert p.bytes == count
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize("layers", [1, 3])
+def test_flops_of_a_training_step_of_mamba(layers):
+    b, l, h, n, k, r, v = 2, 7, 6, 3, 4, 1, 11
+    d, t = 2 * h, b * l
+    config = hx.models.MambaConfig(
+        vocab_size=v,
+        hidden_size=h,
+        num_hidden_layers=layers,
+        state_size=n,
+        conv_kernel=k,
+        time_step_rank=r,
+    )
+    model = hx.models.MambaLM(config, rng=hx.random.Rng(0))
+    optimizer = hx.optim.AdamW(model.parameters(), lr=1e-3)
+    ids, goals = whole(b, l, high=v), whole(b, l, high=v)
+    with profile() as p:
+        loss = hx.cross_entropy(model(ids), goals)
+        loss.backward()
+        hx.optim.clip_grad_norm(model.parameters(), 1e-3)
+        optimizer.step()
+
+    norm, added = t * (4 * h + 3), t * h
+    products = 2 * t * (h * 2 * d + d * (r + 2 * n) + r * d + d * h)
+    convolution = t * d * (2 * k + 1 + 2)
+    scan = t * d * (7 * n + 1 + 1 + 6 + 2 + 3)
+    layer = norm + products + convolution + 2 * d * n + scan  # -exp(A_log) takes two
+    ends = (t - 1) + norm + 2 * t * h * v + t * (4 * v + 1) + t  # the least id; logits; loss
+    forward = layers * layer + layers * added + ends
+
+    norm = t * (6 * h + 2) + (2 * t * h + (t - 1) * h)
+    convolution = t * d * (2 * k + 2 * k + 6) + d * (t - 1)
+    scan = t * d * (15 * n + 3 + 1 + 2 + 4 + 9)
+    decay = d * n + 3 * d * n + (d * n - 1)  # -g; g e^x, after a look for infinities
+    layer = norm + 2 * products + convolution + scan + decay
+    layer += t * d  # u has two uses: the scan and its projection
+    ends = norm + 2 * (2 * t * h * v) + t * (3 * v + 1)
+    ends += t * h + t * h + v * h  # two uses of the embedded; take; two of the tied weight
+    backward = layers * layer + ends
+
+    size = sum(parameter.size for parameter in model.parameters())
+    update = 2 * size + size + 15 * size  # norm, scaling, AdamW
+    assert p.flops == forward + backward + update
