@@ -16,7 +16,7 @@ cdef class Log:
     cpdef list sizes(self, values)
 
     @cython.locals(size=Py_ssize_t)
-    cpdef hold(self, array)
+    cpdef hold(self, owner)
 
 
 cdef class Gone:

@@ -34,7 +34,8 @@ class Log:
     live : bytes of all storages that an op has touched, held by tensors or by the tape. It rises
         only where a frame is noted, so that what frames noted has the peak among it.
     threads : names of threads by number.
-    held : for each array that is in the books, by id, the weak reference that tells of its end.
+    held : for each array that is in the books, by id, the weak reference that tells of its end; a
+        view is not, the array whose memory it shows is.
     """
 
     def __init__(self):
@@ -57,8 +58,9 @@ class Log:
             if isinstance(value, Tensor):
                 tensor = value
                 array = tensor._array
-                if id(array) not in self.held:
-                    self.hold(array)
+                owner = owner_of(array)
+                if id(owner) not in self.held:
+                    self.hold(owner)
                 found.append((array.shape, dtype_of(tensor)))
             elif isinstance(value, (list, tuple)):
                 found.append(self.sizes(value))
@@ -68,20 +70,12 @@ class Log:
                 found.append(value)
         return found
 
-    def hold(self, array):
-        """Put the storage of an array in the books; its views count for nothing."""
-        size = 0
-        if isinstance(array, ndarray):
-            owner = owner_of(array)
-            if owner is array:
-                size = array.nbytes
-            elif id(owner) not in self.held:
-                self.hold(owner)
-        else:
-            size = getattr(array, "nbytes", 0)
-        key = id(array)
+    def hold(self, owner):
+        """Put an array in the books that is no view of another."""
+        size = getattr(owner, "nbytes", 0)
+        key = id(owner)
         try:
-            reference = _reference(array, Gone(self, key, size))
+            reference = _reference(owner, Gone(self, key, size))
         except TypeError:  # an array of another library that cannot be watched
             return
         # Another thread may have been faster: then its reference stays, and this one says nothing.
@@ -107,8 +101,11 @@ class Gone:
 
 def owner_of(array):
     """Return the array whose memory ``array`` is a view of; itself if it is none."""
-    while isinstance(array, ndarray) and isinstance(array.base, ndarray):
-        array = array.base
+    while isinstance(array, ndarray):
+        base = array.base
+        if base is None or not isinstance(base, ndarray):
+            break
+        array = base
     return array
 
 
@@ -191,8 +188,10 @@ def note_fused(log, op, args, kwargs):
     node = outputs[0]._node if outputs else None
     if node is not None and node.op is op and node.saved is not None:
         for array in node.saved[1]:  # what the kernel keeps for its gradient
-            if isinstance(array, ndarray) and id(array) not in log.held:
-                log.hold(array)
+            if isinstance(array, ndarray):
+                owner = owner_of(array)
+                if id(owner) not in log.held:
+                    log.hold(owner)
     if kwargs:
         kwargs = dict(zip(kwargs, log.sizes(kwargs.values()), strict=True))
     number = None if node is None else node.number
@@ -224,6 +223,31 @@ def note_fused_pull(log, op, node, cotangents, needs):
         )
     )
     return result
+
+
+def note_method(log, function, subject, args, kwargs):
+    """Call a method of ``subject`` and note it."""
+    thread = log.thread()
+    start = clock()
+    try:
+        result = function(subject, *args, **kwargs)
+    except BaseException as error:
+        note_failure(log, "module", subject, thread, start, error)
+        raise
+    end = clock()
+    log.frames.append(
+        ("module", subject, thread, start, end, (), None, (), None, (), False, "", log.live)
+    )
+    return result
+
+
+def noting(log, function):
+    """Return a method that calls ``function`` and notes it."""
+
+    def noted(subject, *args, **kwargs):
+        return note_method(log, function, subject, args, kwargs)
+
+    return noted
 
 
 # A fused op is an object of a class in Python, whose methods can be replaced; of a primitive, an

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from helixml._core import observe
@@ -49,29 +49,6 @@ class Frame(NamedTuple):
     live: int
 
 
-def _hook_method(owner: type, name: str, function: Callable[..., Any], log: Any) -> None:
-    frames = log.frames
-    clock = observe.clock
-
-    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        thread = log.thread()
-        start = clock()
-        why = ""
-        try:
-            return function(self, *args, **kwargs)
-        except BaseException as error:
-            why = type(error).__name__
-            raise
-        finally:
-            end = clock()
-            frames.append(
-                ("module", self, thread, start, end, (), None, (), None, (), False, why, log.live)
-            )
-
-    noted.__doc__ = function.__doc__
-    setattr(owner, name, noted)
-
-
 def _methods() -> Iterator[tuple[type, str, Any]]:
     """Yield what a module can be called by: not everything goes through `forward`."""
     yield Module, "__call__", Module.__call__
@@ -102,7 +79,7 @@ def listen() -> Any:
             observe.observe(_log)
             _replaced.extend(_methods())
             for owner, name, function in _replaced:
-                _hook_method(owner, name, function, _log)
+                setattr(owner, name, observe.noting(_log, function))
         _listeners += 1
         return _log
 
