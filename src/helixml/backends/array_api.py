@@ -33,15 +33,27 @@ __all__ = ["ArrayApiBackend", "create"]
 
 # Functions whose names, parameters and meanings are the standard's; the first take numbers only.
 _ARITHMETIC = (
-    *("abs", "negative", "sign", "square", "floor", "ceil", "add", "subtract", "multiply"),
-    *("divide", "floor_divide", "remainder", "pow", "maximum", "minimum"),
+    *("abs", "negative", "sign", "square", "floor", "ceil", "trunc", "add", "subtract"),
+    *("multiply", "divide", "floor_divide", "remainder", "pow", "maximum", "minimum"),
 )
 _BOUND = (
-    *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "isfinite", "isnan", "isinf"),
+    *("sqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "logaddexp", "hypot", "sin", "cos"),
+    *("tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+    *("isfinite", "isnan", "isinf", "signbit", "copysign", "nextafter", "real", "imag", "conj"),
     *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "where"),
     *("logical_not", "logical_and", "logical_or", "logical_xor", "bitwise_invert", "bitwise_and"),
-    *("bitwise_or", "bitwise_xor", "bitwise_right_shift", "argmax", "argmin", "reshape"),
-    *("permute_dims", "broadcast_to", "concat", "flip", "roll", "tril", "triu", "matmul"),
+    *("bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "argmax"),
+    *(
+        "argmin",
+        "searchsorted",
+        "reshape",
+        "permute_dims",
+        "broadcast_to",
+        "concat",
+        "flip",
+        "roll",
+    ),
+    *("tril", "triu", "matmul"),
 )
 _STANDARD = tuple(dtype for dtype in dtypes.ALL if dtype not in dtypes.HALVES)
 

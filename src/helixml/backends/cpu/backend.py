@@ -148,16 +148,32 @@ class CpuBackend(BackendBase):
     expm1 = staticmethod(np.expm1)
     log = staticmethod(np.log)
     log1p = staticmethod(np.log1p)
+    log2 = staticmethod(np.log2)
+    log10 = staticmethod(np.log10)
     sin = staticmethod(np.sin)
     cos = staticmethod(np.cos)
+    tan = staticmethod(np.tan)
+    asin = staticmethod(np.arcsin)
+    acos = staticmethod(np.arccos)
+    atan = staticmethod(np.arctan)
+    sinh = staticmethod(np.sinh)
+    cosh = staticmethod(np.cosh)
     tanh = staticmethod(np.tanh)
+    asinh = staticmethod(np.arcsinh)
+    acosh = staticmethod(np.arccosh)
+    atanh = staticmethod(np.arctanh)
     floor = staticmethod(np.floor)
     ceil = staticmethod(np.ceil)
+    trunc = staticmethod(np.trunc)
+    signbit = staticmethod(np.signbit)
     isfinite = staticmethod(np.isfinite)
     isnan = staticmethod(np.isnan)
     isinf = staticmethod(np.isinf)
     logical_not = staticmethod(np.logical_not)
     bitwise_invert = staticmethod(np.invert)
+    real = staticmethod(np.real)
+    imag = staticmethod(np.imag)
+    conj = staticmethod(np.conjugate)
     add = staticmethod(np.add)
     subtract = staticmethod(np.subtract)
     multiply = staticmethod(np.multiply)
@@ -165,6 +181,11 @@ class CpuBackend(BackendBase):
     floor_divide = staticmethod(np.floor_divide)
     remainder = staticmethod(np.remainder)
     pow = staticmethod(np.power)
+    atan2 = staticmethod(np.arctan2)
+    hypot = staticmethod(np.hypot)
+    logaddexp = staticmethod(np.logaddexp)
+    copysign = staticmethod(np.copysign)
+    nextafter = staticmethod(np.nextafter)
     maximum = staticmethod(np.maximum)
     minimum = staticmethod(np.minimum)
     equal = staticmethod(np.equal)
@@ -179,6 +200,7 @@ class CpuBackend(BackendBase):
     bitwise_and = staticmethod(np.bitwise_and)
     bitwise_or = staticmethod(np.bitwise_or)
     bitwise_xor = staticmethod(np.bitwise_xor)
+    bitwise_left_shift = staticmethod(np.left_shift)
     bitwise_right_shift = staticmethod(np.right_shift)
     where = staticmethod(np.where)
     any = staticmethod(np.any)
@@ -227,7 +249,11 @@ class CpuBackend(BackendBase):
 
     def argsort(self, x: Array, *, axis: int) -> Array:
         """Return the order that sorts ``x``; equal entries keep theirs."""
-        return np.argsort(x, axis=axis, kind="stable")
+        return np.argsort(_sortable(x), axis=axis, kind="stable")
+
+    def searchsorted(self, x: Array, values: Array, /, *, side: Any) -> Array:
+        """Return where to insert ``values`` into the sorted ``x``."""
+        return np.searchsorted(_sortable(x), _sortable(values), side)
 
     def round(self, x: Array, /) -> Array:
         """Return the nearest integers, ties to even; integers and booleans as they are."""
@@ -346,6 +372,11 @@ class CpuBackend(BackendBase):
 
 
 _COMPILED_DTYPES = (dtypes.float32, dtypes.float64)
+
+
+def _sortable(x: Array) -> Array:
+    """Return ``x``, bfloat16 in float32: NumPy does not sort a nan of that dtype to the end."""
+    return x.astype(np.float32) if x.dtype == dtypes.bfloat16 else x
 
 
 def _accumulator(dtype: DType) -> DType:
