@@ -13,6 +13,7 @@ if config.get().pure:
     _pure.install()
 
 from importlib import import_module as _import_module
+from math import e, inf, nan, pi
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
@@ -42,6 +43,7 @@ from helixml.dtypes import (
     uint32,
     uint64,
 )
+from helixml.dtypes import bool_ as bool
 from helixml.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "Tensor",
     "autograd",
     "bfloat16",
+    "bool",
     "bool_",
     "complex128",
     "complex64",
@@ -61,6 +64,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "data",
     "device",
     "dtypes",
+    "e",
     "enable_grad",
     "errors",
     "float16",
@@ -68,6 +72,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "float64",
     "get_num_threads",
     "grad",
+    "inf",
     "int16",
     "int32",
     "int64",
@@ -75,10 +80,13 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "io",
     "is_recording",
     "models",
+    "nan",
+    "newaxis",
     "nn",
     "no_grad",
     "ops",
     "optim",
+    "pi",
     "profiler",
     "promote",
     "random",
@@ -98,6 +106,7 @@ _LAZY = (
     *("backends", "cli", "data", "io", "models", "nn", "optim", "profiler", "testing"),
     "training",
 )
+newaxis = None  # x[:, newaxis]
 
 
 def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562)

@@ -179,7 +179,8 @@ def result_type(*operands: DTypeLike) -> DType:
 
     Parameters
     ----------
-    operands : dtypes of arrays, and ``bool``, ``int``, ``float``, ``complex`` for Python scalars.
+    operands : dtypes or arrays and Tensors; for Python scalars these themselves or their types,
+        ``bool``, ``int``, ``float`` and ``complex``.
 
     Returns
     -------
@@ -201,7 +202,10 @@ def result_type(*operands: DTypeLike) -> DType:
             strong = operand if strong is None else promote(strong, operand)
         elif isinstance(operand, type) and operand in _PYTHON_RANK:
             weak = max(weak, _PYTHON_RANK[operand])
+        elif type(operand) in _PYTHON_RANK:
+            weak = max(weak, _PYTHON_RANK[type(operand)])
         else:
+            operand = getattr(operand, "dtype", operand)  # noqa: PLW2901  an array
             strong = parse(operand) if strong is None else promote(strong, operand)
     if strong is None:
         return (bool_, default_int, default_float, complex64)[weak]

@@ -169,7 +169,7 @@ def test_kinds_and_representation():
 def test_signatures_are_those_that_callers_see():
     import inspect
 
-    assert list(inspect.signature(hx.sum).parameters) == ["x", "axis", "keepdims"]
+    assert list(inspect.signature(hx.sum).parameters) == ["x", "axis", "keepdims", "dtype"]
     assert list(inspect.signature(hx.mean).parameters) == ["x", "axis", "keepdims"]
 
 

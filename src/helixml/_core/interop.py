@@ -17,12 +17,32 @@ _ALIASES = {
     "invert": "bitwise_invert",
     "rint": "round",
     "mod": "remainder",
+    "arcsin": "asin",
+    "arccos": "acos",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arcsinh": "asinh",
+    "arccosh": "acosh",
+    "arctanh": "atanh",
+    "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift",
+    "conjugate": "conj",
 }
 
 
 def to_array(tensor, dtype, copy):
     """Return ``np.asarray(tensor)``: a read-only view, or a copy if NumPy asks for one."""
     return np.array(tensor.numpy(), dtype=dtype, copy=copy)
+
+
+def dlpack(tensor, stream, max_version, dl_device, copy):
+    """Return a DLPack capsule: a read-only view, or a copy for those who know no such thing.
+
+    There are no streams; values of another device go through host memory.
+    """
+    old = max_version is None or max_version[0] < 1
+    array = tensor.numpy(copy=bool(copy) or old)
+    return array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device)
 
 
 def array_ufunc(ufunc, method, inputs, options):

@@ -6,9 +6,10 @@ from helixml._core.tape cimport Node
 
 cdef class Ops:
     cdef public object abs, add, array_ufunc, astype, at, backward, bitwise_and, bitwise_invert
-    cdef public object bitwise_or, bitwise_xor, convert, device_mismatch, divide, equal
+    cdef public object bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, convert
+    cdef public object device_mismatch, divide, dlpack, equal
     cdef public object floor_divide, getitem, greater, greater_equal, less, less_equal, matmul
-    cdef public object matrix_transpose, max, mean, min, multiply, negative, not_equal
+    cdef public object matrix_transpose, max, mean, min, multiply, namespace, negative, not_equal
     cdef public object permute_dims, pow, pull_definition, real, reduce, remainder, represent
     cdef public object register_hook, reshape, retain_grad, setitem, subtract, sum, sum_to, tensor
     cdef public object to_array, to_device

@@ -318,6 +318,10 @@ class Tensor:
         """Return the values on another device (this tensor itself if it lives there)."""
         return _ops.to_device(self, Device(device))
 
+    def to_device(self, device: str | Device, *, stream: Any = None) -> Tensor:
+        """Return what `to` does, under its name in the array API; there are no streams."""
+        return self.to(device)
+
     def astype(self, dtype: Any) -> Tensor:
         """Return the values in another dtype."""
         return _ops.astype(self, dtype)
@@ -432,6 +436,18 @@ class Tensor:
     def __rxor__(self, other: Any) -> Tensor:
         return _ops.bitwise_xor.run_pair((other, self))
 
+    def __lshift__(self, other: Any) -> Tensor:
+        return _ops.bitwise_left_shift.run_pair((self, other))
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return _ops.bitwise_left_shift.run_pair((other, self))
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return _ops.bitwise_right_shift.run_pair((self, other))
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return _ops.bitwise_right_shift.run_pair((other, self))
+
     def __eq__(self, other: Any) -> Any:
         return _ops.equal.run_pair((self, other))
 
@@ -522,6 +538,22 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return _ops.array_ufunc(ufunc, method, inputs, options)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return _ops.namespace(api_version)
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        return _ops.dlpack(self, stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._backend.to_numpy(self._array).__dlpack_device__()
 
     def __reduce__(self) -> Any:
         return _ops.reduce(self)

@@ -12,33 +12,40 @@ from helixml.errors import DTypeError, IndexingError, ValueRangeError
 from helixml.ops import reduction
 from helixml.ops.elementwise import maximum, minimum
 from helixml.ops.logic import equal, logical_or
+from helixml.ops.numbers import positive
 
 
-def _clip_oracle(x, low=None, high=None):
-    return np.clip(x, low, high)
+def _clip_oracle(x, min=None, max=None):
+    return np.clip(x, min, max)
 
 
 @composite(oracle=_clip_oracle)
-def clip(x: Tensor, low: float | None = None, high: float | None = None):
-    """Bound values to [low, high]. The gradient is 0 outside and halved exactly on a bound.
+def clip(x: Tensor, min: float | None = None, max: float | None = None):
+    """Bound values to [min, max]. The gradient is 0 outside and halved exactly on a bound.
 
     Parameters
     ----------
     x : Tensor, any shape.
-    low, high : scalar or Tensor that broadcasts; None leaves that side open.
+    min, max : scalar or Tensor that broadcasts; None leaves that side open.
 
     Returns
     -------
     Tensor, same shape and dtype.
     """
-    if low is not None:
-        x = maximum(x, low)
-    if high is not None:
-        x = minimum(x, high)
+    if min is None and max is None:
+        return positive(x)
+    if min is not None:
+        x = maximum(x, min)
+    if max is not None:
+        x = minimum(x, max)
     return x
 
 
-clip.samples(lambda: (sample((3, 4), low=-1.0, high=0.5), sample((3,), low=0.3)))
+@clip.samples
+def _():
+    yield sample((3, 4), min=-1.0, max=0.5)
+    yield sample((3,), min=0.3)
+    yield sample((3,), kinds="uif")
 
 
 def _one_hot_oracle(indices, size):

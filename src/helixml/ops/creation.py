@@ -14,13 +14,15 @@ from helixml._core.tensor import Tensor, as_tensor
 from helixml.backends import registry
 from helixml.device import Device
 from helixml.dtypes import DTypeLike
-from helixml.errors import DTypeError, GraphError, ShapeError, ValueRangeError
+from helixml.errors import DeviceError, DTypeError, GraphError, ShapeError, ValueRangeError
 
 __all__ = [
     "arange",
     "asarray",
     "empty",
+    "empty_like",
     "eye",
+    "from_dlpack",
     "full",
     "full_like",
     "linspace",
@@ -113,7 +115,9 @@ def tensor(
     return result
 
 
-def asarray(data: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+def asarray(
+    data: Any, dtype: DTypeLike = None, device: DeviceLike = None, *, copy: bool | None = None
+) -> Tensor:
     """Make a tensor that shares the memory of ``data`` where it can; a Tensor is returned as it is.
 
     The tensor never writes that memory: before its first write it takes a copy. If its owner writes
@@ -124,20 +128,74 @@ def asarray(data: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Te
     data : NumPy array, Tensor, numbers or nested lists.
     dtype : what to cast to; a cast copies.
     device : where to put it.
+    copy : True takes a copy in any case, False refuses to.
 
     Returns
     -------
     Tensor.
+
+    Raises
+    ------
+    ValueRangeError : ``copy`` is False and the values cannot be shared.
     """
     wanted = None if dtype is None else dtypes.parse(dtype)
     if isinstance(data, Tensor):
         result = data if device is None else data.to(device)
-        return result if wanted is None or result.dtype == wanted else result.astype(wanted)
+        if wanted is not None and result.dtype != wanted:
+            result = result.astype(wanted)
+        if copy is False and result is not data:
+            raise ValueRangeError(f"asarray: {data.dtype} on {data.device} needs a copy.")
+        from helixml.ops.numbers import positive
+
+        return positive(result) if copy and result is data else result
     backend = _backend(device)
-    result = Tensor(backend.asarray(_numpy("asarray", data, wanted)), backend)
+    array = _numpy("asarray", data, wanted)
+    if copy:
+        return Tensor(backend.asarray(np.array(array)), backend)
+    if copy is False and array.size and not np.may_share_memory(array, np.asarray(data)):
+        raise ValueRangeError(f"asarray: {type(data).__name__} data needs a copy.")
+    result = Tensor(backend.asarray(array), backend)
     result._cell = Cell(borrowed=True)
     result._cell.add_viewer(result)
     return result
+
+
+def from_dlpack(x: Any, device: DeviceLike = None, copy: bool | None = None) -> Tensor:
+    """Make a tensor of an array of another library, sharing its memory where it can.
+
+    Parameters
+    ----------
+    x : anything with ``__dlpack__``, in host memory.
+    device : where to put it.
+    copy : True takes a copy in any case, False refuses to.
+
+    Returns
+    -------
+    Tensor.
+
+    Raises
+    ------
+    DTypeError : ``x`` speaks no DLPack. DeviceError : it lives beyond host memory.
+    ValueRangeError : ``copy`` is False and the values cannot be shared.
+
+    Examples
+    --------
+    >>> import helixml as hx, numpy as np
+    >>> hx.from_dlpack(np.arange(3))
+    tensor([0, 1, 2])
+    """
+    if isinstance(x, Tensor):
+        return asarray(x, device=device, copy=copy)
+    if not hasattr(x, "__dlpack__"):
+        raise DTypeError(f"from_dlpack: {type(x).__name__} has no __dlpack__. Hint: hx.asarray.")
+    try:
+        array = np.from_dlpack(x)
+    except (BufferError, RuntimeError) as error:
+        raise DeviceError(
+            f"from_dlpack: {type(x).__name__} does not give its memory: {error}. "
+            "Hint: move it to the CPU, in a dtype that NumPy has."
+        ) from error
+    return asarray(array, device=device, copy=copy)
 
 
 def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike, **extra: Any) -> Tensor:
@@ -175,8 +233,9 @@ def empty(shape: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Ten
     return _filled("zeros", shape, dtype, device)
 
 
-def full(shape: Any, value: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
-    """Make a tensor that holds ``value`` everywhere; its dtype follows the value if left out."""
+def full(shape: Any, fill_value: Any, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make a tensor that holds one value everywhere; its dtype follows the value if left out."""
+    value = fill_value
     if not isinstance(value, (bool, int, float, complex)):
         scalar = _numpy("full", value, None)
         if scalar.size != 1:
@@ -187,22 +246,35 @@ def full(shape: Any, value: Any, dtype: DTypeLike = None, device: DeviceLike = N
     return _filled("full", shape, dtype, device, value=value)
 
 
-def zeros_like(x: Tensor, dtype: DTypeLike = None) -> Tensor:
+def zeros_like(x: Tensor, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
     """Make zeros in the shape, dtype and place of ``x``."""
     x = as_tensor("zeros_like", x)
-    return zeros(x.shape, x.dtype if dtype is None else dtype, x.device)
+    return zeros(x.shape, *_like(x, dtype, device))
 
 
-def ones_like(x: Tensor, dtype: DTypeLike = None) -> Tensor:
+def ones_like(x: Tensor, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
     """Make ones in the shape, dtype and place of ``x``."""
     x = as_tensor("ones_like", x)
-    return ones(x.shape, x.dtype if dtype is None else dtype, x.device)
+    return ones(x.shape, *_like(x, dtype, device))
 
 
-def full_like(x: Tensor, value: Any, dtype: DTypeLike = None) -> Tensor:
-    """Make a tensor of ``value`` in the shape, dtype and place of ``x``."""
+def empty_like(x: Tensor, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """Make what `empty` does in the shape, dtype and place of ``x``."""
+    x = as_tensor("empty_like", x)
+    return empty(x.shape, *_like(x, dtype, device))
+
+
+def full_like(
+    x: Tensor, fill_value: Any, dtype: DTypeLike = None, device: DeviceLike = None
+) -> Tensor:
+    """Make a tensor of one value in the shape, dtype and place of ``x``."""
     x = as_tensor("full_like", x)
-    return full(x.shape, value, x.dtype if dtype is None else dtype, x.device)
+    return full(x.shape, fill_value, *_like(x, dtype, device))
+
+
+def _like(x: Tensor, dtype: DTypeLike, device: DeviceLike) -> tuple[DTypeLike, DeviceLike]:
+    """Return dtype and device, those of ``x`` where they were left out."""
+    return x.dtype if dtype is None else dtype, x.device if device is None else device
 
 
 def arange(
@@ -234,9 +306,20 @@ def arange(
 
 
 def linspace(
-    start: float, stop: float, num: int, dtype: DTypeLike = None, device: DeviceLike = None
+    start: float,
+    stop: float,
+    num: int,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    *,
+    endpoint: bool = True,
 ) -> Tensor:
-    """Make ``num`` evenly spaced values from ``start`` to ``stop``, both included."""
+    """Make ``num`` evenly spaced values from ``start`` to ``stop``, which may be left out.
+
+    >>> import helixml as hx
+    >>> hx.linspace(0, 1, 4, endpoint=False)
+    tensor([0.  , 0.25, 0.5 , 0.75])
+    """
     dtypes.as_number("linspace", "start", start)
     dtypes.as_number("linspace", "stop", stop)
     num = dtypes.as_integer("linspace", "num", num)
@@ -244,7 +327,7 @@ def linspace(
         raise ValueRangeError(f"linspace: num={num} is negative.")
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     backend = _backend(device)
-    values = np.linspace(float(start), float(stop), num).astype(kind)
+    values = np.linspace(float(start), float(stop), num, endpoint=bool(endpoint)).astype(kind)
     return Tensor(backend.asarray(values), backend)
 
 

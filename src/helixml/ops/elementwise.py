@@ -2,7 +2,8 @@
 
 Operands broadcast and promote; the engine undoes both in the gradient, so the rules below are the
 derivatives of school: ``add`` passes ``g`` on, ``multiply`` swaps its operands. Where a derivative
-can be infinite (`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent.
+can be infinite (`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent. More of them
+stand in `trigonometric`, `logarithms`, `numbers` and `logic`.
 """
 
 from __future__ import annotations
@@ -516,63 +517,6 @@ log1p.vjp("x")(lambda g, x: quotient(g, 1 + x))
 log1p.samples(domain(-0.8, 3.0))
 
 
-@primitive(dtype="float", direct=True, oracle=np.sin)
-def sin(B, x: Array):
-    """Elementwise sine of radians. Gradient: g cos(x).
-
-    Parameters
-    ----------
-    x : Tensor, any shape, radians.
-
-    Returns
-    -------
-    Tensor, same shape, a float dtype.
-    """
-    return B.sin(x)
-
-
-sin.vjp("x")(lambda g, x: g * cos(x))
-sin.samples(_everywhere)
-
-
-@primitive(dtype="float", direct=True, oracle=np.cos)
-def cos(B, x: Array):
-    """Elementwise cosine of radians. Gradient: -g sin(x).
-
-    Parameters
-    ----------
-    x : Tensor, any shape, radians.
-
-    Returns
-    -------
-    Tensor, same shape, a float dtype.
-    """
-    return B.cos(x)
-
-
-cos.vjp("x")(lambda g, x: -g * sin(x))
-cos.samples(_everywhere)
-
-
-@primitive(dtype="float", direct=True, oracle=np.tanh)
-def tanh(B, x: Array):
-    """Elementwise hyperbolic tangent, y. Gradient: g (1 - y^2).
-
-    Parameters
-    ----------
-    x : Tensor, any shape.
-
-    Returns
-    -------
-    Tensor, same shape, a float dtype.
-    """
-    return B.tanh(x)
-
-
-tanh.vjp("x")(lambda g, out: g * (1 - out * out))
-tanh.samples(_everywhere)
-
-
 def _sigmoid_oracle(x):
     return np.exp(-np.logaddexp(0.0, -x))
 
@@ -627,6 +571,7 @@ def _step_op(name, summary, oracle):
 
 floor = _step_op("floor", "Round toward minus infinity.", np.floor)
 ceil = _step_op("ceil", "Round toward plus infinity.", np.ceil)
+trunc = _step_op("trunc", "Round toward zero.", np.trunc)
 
 
 def _round_oracle(x):

@@ -14,7 +14,7 @@ import numpy as np
 from helixml import dtypes, shapes
 from helixml._core import cost
 from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.samples import Failure, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError
 from helixml.ops.movement import broadcast_to, reshape
@@ -111,15 +111,19 @@ def _():
 # Along an axis
 
 
-@primitive(promotes=("x",), oracle=np.take)
-def take(B, x: Array, indices: Array, axis: int = 0):
+def _take_oracle(x, indices, axis=0):
+    return np.take(x, indices, axis=axis)
+
+
+@primitive(promotes=("x",), oracle=_take_oracle)
+def take(B, x: Array, indices: Array, axis: int | None = None):
     """Fetch entries along an axis; ``indices`` takes the axis's place in the shape.
 
     Parameters
     ----------
     x : Tensor.
     indices : Tensor of an integer dtype, any shape, values in [-n, n).
-    axis : int.
+    axis : int; the first axis if left out.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def _check_indices(op, indices, n):
 
 @take.prepare
 def _(x, indices, axis):
-    axis = shapes.normalize_axis("take", axis, x.ndim)
+    axis = shapes.normalize_axis("take", 0 if axis is None else axis, x.ndim)
     _check_indices("take", indices, x.shape[axis])
     return {"axis": axis}
 
@@ -177,6 +181,7 @@ def _():
     yield sample((3, 4), integers(2, 2, low=-4, high=4), axis=1)
     yield sample((3, 4), integers(0, high=3), axis=0)
     yield sample((3, 4), integers(high=3), axis=-1)
+    yield sample((3, 4), integers(2, high=3))
 
 
 @take.errors
@@ -350,12 +355,12 @@ def _():
     yield sample((3, 2), integers(3, 2, high=4), axis=1, size=4)
 
 
-def _argsort_oracle(x, axis=-1, descending=False):
+def _argsort_oracle(x, axis=-1, descending=False, stable=True):
     return np.argsort(-x if descending else x, axis=axis, kind="stable")
 
 
 @primitive(oracle=_argsort_oracle)
-def argsort(B, x: Array, axis: int = -1, descending: bool = False):
+def argsort(B, x: Array, axis: int = -1, descending: bool = False, *, stable: bool = True):
     """Return the positions that sort an axis; equal entries keep their order.
 
     Parameters
@@ -363,6 +368,7 @@ def argsort(B, x: Array, axis: int = -1, descending: bool = False):
     x : Tensor with at least one axis.
     axis : int.
     descending : largest first.
+    stable : taken for the array API's sake: the order of equal entries is kept in any case.
 
     Returns
     -------
@@ -376,7 +382,7 @@ def argsort(B, x: Array, axis: int = -1, descending: bool = False):
 
 
 argsort.prepare(
-    lambda x, axis, descending: {
+    lambda x, axis, descending, stable: {
         "axis": shapes.normalize_axis("argsort", axis, x.ndim),
         "descending": bool(descending),
     }
@@ -400,6 +406,7 @@ def _():
     yield sample((3, 4), axis=1)
     yield sample(integers(3, 4), axis=0, descending=True)
     yield sample(integers(7), descending=False)
+    yield sample(values(2.0, np.nan, 1.0, np.inf, 0.0))
 
 
 # x[index], x[index] = v, x.at[index]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from helixml import shapes
-from helixml._core.op import fused, primitive
+from helixml import dtypes, shapes
+from helixml._core.op import composite, fused, primitive
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.activation import FLOPS, FLOPS_VJP, gelu, relu, silu
-from helixml.ops.movement import expand_dims, matrix_transpose, reshape, sum_to
+from helixml.ops.movement import expand_dims, matrix_transpose, permute_dims, reshape, sum_to
+from helixml.ops.numbers import conj
 
 Array = Any
 
@@ -91,8 +93,9 @@ def _(g, y, x_shape, y_shape):
 def _(g, x, x_shape, y_shape):
     g = _as_matrices(g, len(x_shape), len(y_shape))
     if len(y_shape) == 2 and len(x_shape) > 2:  # (b, m, k) with one (k, n): a single large product
-        x = reshape(x, (-1, x_shape[-1]))
-        return matrix_transpose(x) @ reshape(g, (-1, g.shape[-1]))
+        rows = shapes.size(x_shape[:-1])  # not -1: the other size may be 0
+        x = reshape(x, (rows, x_shape[-1]))
+        return matrix_transpose(x) @ reshape(g, (rows, g.shape[-1]))
     x = reshape(x, (1, -1)) if len(x_shape) == 1 else x
     gradient = matrix_transpose(x) @ g  # (..., k, n)
     if len(y_shape) == 1:
@@ -114,6 +117,7 @@ def _():
     yield sample((4,), (4,))
     yield sample((0, 4), (4, 2))
     yield sample((3, 0), (0, 2))
+    yield sample((2, 3, 0), (0, 2))
 
 
 @matmul.errors
@@ -124,6 +128,133 @@ def _():
     )
     yield Failure(lambda: matmul(x, 2.0), ShapeError, r"a scalar operand")
     yield Failure(lambda: matmul(_zeros(2, 3, 4), _zeros(3, 4, 2)), ShapeError, r"do not broadcast")
+
+
+# Products over chosen axes
+
+
+def _tensordot_oracle(x, y, axes=2):
+    return np.tensordot(x, y, axes)
+
+
+@composite(oracle=_tensordot_oracle)
+def tensordot(x: Tensor, y: Tensor, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+    """Multiply and add over several axes of both operands.
+
+    Parameters
+    ----------
+    x, y : Tensor.
+    axes : the axes of ``x`` and those of ``y``, in pairs; an int n is the last n of ``x`` and the
+        first n of ``y``.
+
+    Returns
+    -------
+    Tensor: the other axes of ``x``, then those of ``y``.
+
+    Raises
+    ------
+    ShapeError : two axes of a pair differ in size, or there are too few axes.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.tensordot(hx.ones((2, 3, 4)), hx.ones((4, 3, 5)), axes=((1, 2), (1, 0))).shape
+    (2, 5)
+    """
+    if not isinstance(axes, (tuple, list)):
+        n = dtypes.as_integer("tensordot", "axes", axes)
+        if not 0 <= n <= min(x.ndim, y.ndim):
+            raise ShapeError(f"tensordot: {n} axes of shapes {x.shape} and {y.shape}.")
+        mine, other = tuple(range(x.ndim - n, x.ndim)), tuple(range(n))
+    else:
+        mine = tuple(shapes.normalize_axis("tensordot", a, x.ndim) for a in axes[0])
+        other = tuple(shapes.normalize_axis("tensordot", a, y.ndim) for a in axes[1])
+    inner = tuple(x.shape[a] for a in mine)
+    if inner != tuple(y.shape[a] for a in other) or len(set(mine)) != len(mine):
+        raise ShapeError(
+            f"tensordot: axes {mine} of shape {x.shape} do not pair with {other} of {y.shape}."
+        )
+    left = tuple(a for a in range(x.ndim) if a not in mine)
+    right = tuple(a for a in range(y.ndim) if a not in other)
+    rows, columns = tuple(x.shape[a] for a in left), tuple(y.shape[a] for a in right)
+    size = shapes.size(inner)
+    x = reshape(permute_dims(x, (*left, *mine)), (shapes.size(rows), size))
+    y = reshape(permute_dims(y, (*other, *right)), (size, shapes.size(columns)))
+    return reshape(matmul(x, y), (*rows, *columns))
+
+
+@tensordot.samples
+def _():
+    yield sample((2, 3, 4), (3, 4, 2))
+    yield sample((2, 3, 4), (4, 3, 5), axes=((1, 2), (1, 0)))
+    yield sample((2, 3), (4,), axes=0)
+    yield sample((2, 3), (3,), axes=1)
+    yield sample((2, 3), (2, 3))
+    yield sample((2, 0), (0, 3), axes=1)
+
+
+@tensordot.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(lambda: tensordot(x, x, axes=1), ShapeError, r"axes \(1,\) of shape \(2, 3\) do")
+    yield Failure(lambda: tensordot(x, x, axes=3), ShapeError, r"3 axes of shapes")
+    yield Failure(lambda: tensordot(x, x, axes=((2,), (0,))), ShapeError, r"axis 2 is out of range")
+
+
+def _vecdot_oracle(x, y, axis=-1):
+    return np.vecdot(x, y, axis=axis)
+
+
+@composite(oracle=_vecdot_oracle)
+def vecdot(x: Tensor, y: Tensor, axis: int = -1) -> Tensor:
+    """Return the inner products of the vectors along an axis, sum(conj(x) y).
+
+    Parameters
+    ----------
+    x, y : Tensor, equal in size along ``axis``; the other axes broadcast.
+    axis : int, counted from the last axis of both.
+
+    Returns
+    -------
+    Tensor, without ``axis``; 16-bit floats are multiplied and added in float32.
+
+    Raises
+    ------
+    ShapeError : the sizes along ``axis`` differ, or ``axis`` is not that of both.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.vecdot(hx.tensor([[1.0, 2.0], [3.0, 4.0]]), hx.tensor([1.0, 1.0]))
+    tensor([3., 7.])
+    """
+    first = shapes.normalize_axis("vecdot", axis, x.ndim)
+    second = shapes.normalize_axis("vecdot", axis, y.ndim)
+    if x.shape[first] != y.shape[second] or x.ndim - first != y.ndim - second:
+        raise ShapeError(f"vecdot: axis {axis} of shapes {x.shape} and {y.shape} is not the same.")
+    x = permute_dims(x, (*(a for a in range(x.ndim) if a != first), first))
+    y = permute_dims(y, (*(a for a in range(y.ndim) if a != second), second))
+    product = matmul(expand_dims(conj(x), -2), expand_dims(y, -1))  # (..., 1, 1)
+    return reshape(product, product.shape[:-2])
+
+
+@vecdot.samples
+def _():
+    yield sample((3, 4), (3, 4))
+    yield sample((2, 3, 4), (3, 1), axis=-2)
+    yield sample((3, 4), (3, 4), axis=0)
+    yield sample((4,), (2, 4))
+    yield sample((2, 0), (0,))
+
+
+@vecdot.errors
+def _():
+    x = _zeros(2, 3)
+    yield Failure(
+        lambda: vecdot(x, _zeros(2)), ShapeError, r"axis -1 of shapes \(2, 3\) and \(2,\)"
+    )
+    yield Failure(lambda: vecdot(x, _zeros(2), axis=0), ShapeError, r"is not the same")
+    yield Failure(lambda: vecdot(x, _zeros()), ShapeError, r"a scalar has no axes")
 
 
 # The map of a layer

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from helixml import dtypes
 from helixml._core.op import primitive
-from helixml._core.samples import booleans, domain, integers, pairs, sample, values
+from helixml._core.samples import Failure, booleans, domain, integers, pairs, sample, values
+from helixml.errors import DTypeError
 
 Array = Any  # a raw array of the backend
 
@@ -101,6 +103,45 @@ logical_xor = _logical("logical_xor", "exclusive or", np.logical_xor, False)
 bitwise_and = _logical("bitwise_and", "and of bits", np.bitwise_and, True)
 bitwise_or = _logical("bitwise_or", "or of bits", np.bitwise_or, True)
 bitwise_xor = _logical("bitwise_xor", "exclusive or of bits", np.bitwise_xor, True)
+
+
+def _shift(name, direction, oracle):
+    def forward(B, x: Array, y: Array):
+        return getattr(B, name)(x, y)
+
+    forward.__name__ = name
+    forward.__module__ = __name__
+    forward.__doc__ = f"""Shift the bits of x by y places to the {direction}.
+
+    Parameters
+    ----------
+    x, y : Tensor, integers, shapes that broadcast; y is not negative and less than the bits of x.
+
+    Returns
+    -------
+    Tensor of the broadcast shape.
+
+    Raises
+    ------
+    DTypeError : an operand holds truth values or floats.
+    """
+    op = primitive(forward, direct=True, oracle=oracle)
+
+    @op.prepare
+    def _(x, y):
+        for operand in (x, y):
+            dtype = getattr(operand, "dtype", None) or dtypes.result_type(type(operand))
+            if dtypes.kind(dtype) not in "ui":
+                raise DTypeError(f"{name}: shifts integers, not {dtype}. Hint: astype('int64').")
+        return {}
+
+    op.samples(lambda: (sample(integers(3, 4, high=9), integers(4, high=6)),))
+    op.errors(lambda: (Failure(lambda: op(np.ones(3), 1), DTypeError, r"integers, not float64"),))
+    return op
+
+
+bitwise_left_shift = _shift("bitwise_left_shift", "left", np.left_shift)
+bitwise_right_shift = _shift("bitwise_right_shift", "right", np.right_shift)
 
 
 @primitive(direct=True, oracle=np.logical_not)

@@ -31,13 +31,14 @@ def _zeros(*shape):
 
 
 @primitive(view=True, oracle=np.reshape)
-def reshape(B, x: Array, shape: tuple[int, ...]):
+def reshape(B, x: Array, shape: tuple[int, ...], *, copy: bool | None = None):
     """Return the values in another shape, in row-major order.
 
     Parameters
     ----------
     x : Tensor, any shape.
     shape : tuple of int with the same number of elements; one size may be -1.
+    copy : taken for the array API's sake. Tensors are values: whether memory is shared is not seen.
 
     Returns
     -------
@@ -56,7 +57,11 @@ def reshape(B, x: Array, shape: tuple[int, ...]):
     return B.reshape(x, shape)
 
 
-reshape.prepare(lambda x, shape: {"shape": shapes.resolve_reshape("reshape", x.shape, shape)})
+@reshape.prepare
+def _(x, shape, copy):
+    return {"shape": shapes.resolve_reshape("reshape", x.shape, shape)}
+
+
 reshape.vjp("x")(lambda g, x_shape: reshape(g, x_shape))
 
 
@@ -352,14 +357,42 @@ tril = _triangle("tril", "lower triangle", np.tril)
 triu = _triangle("triu", "upper triangle", np.triu)
 
 
-@primitive(view=True)
-def astype(B, x: Array, dtype: dtypes.DTypeLike):
+def astype(x: Tensor, dtype: dtypes.DTypeLike, *, copy: bool = True, device: Any = None) -> Tensor:
     """Return the values in another dtype (the same values if it has it).
 
     Parameters
     ----------
     x : Tensor, any shape.
     dtype : what to cast to. Floats cut to integers lose their fraction, as in NumPy.
+    copy : taken for the array API's sake. Tensors are values: whether memory is shared is not seen.
+    device : where to put the result; where ``x`` is if left out.
+
+    Returns
+    -------
+    Tensor, same shape.
+
+    Notes
+    -----
+    Gradient: g, cast back. A cast to an integer or boolean dtype carries no gradient.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.astype(hx.tensor([1.5, -1.5]), "int64")
+    tensor([ 1, -1])
+    """
+    result: Tensor = cast(x, dtype)
+    return result if device is None else to_device(result, device)
+
+
+@primitive(name="astype", view=True)
+def cast(B, x: Array, dtype: dtypes.DTypeLike):
+    """Return the values in another dtype: `astype` where the tensor is.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+    dtype : what to cast to.
 
     Returns
     -------
@@ -372,12 +405,13 @@ def astype(B, x: Array, dtype: dtypes.DTypeLike):
     return B.astype(x, dtype)
 
 
-astype.prepare(lambda x, dtype: {"dtype": dtypes.parse(dtype)})
-astype.vjp("x")(lambda g: g)  # the engine casts every gradient to its input's dtype
-astype.options["exact_dtype"] = False
+cast.prepare(lambda x, dtype: {"dtype": dtypes.parse(dtype)})
+cast.vjp("x")(lambda g: g)  # the engine casts every gradient to its input's dtype
+cast.oracle = lambda x, dtype: x.astype(dtypes.parse(dtype))
+cast.options["exact_dtype"] = False
 
 
-@astype.samples
+@cast.samples
 def _():
     yield sample((3, 4), dtype="float64")
     yield sample((3,), dtype="float32", value_only=True)
@@ -388,14 +422,11 @@ def as_float(x: Tensor) -> Tensor:
     """Return ``x`` itself if it is a float, and integers and booleans in the default float."""
     if x.dtype in dtypes.DIFFERENTIABLE:
         return x
-    result: Tensor = astype(x, dtypes.default_float)
+    result: Tensor = cast(x, dtypes.default_float)
     return result
 
 
-astype.oracle = lambda x, dtype: x.astype(dtypes.parse(dtype))
-
-
-@astype.errors
+@cast.errors
 def _():
     yield Failure(lambda: astype(_zeros(2), "float31"), DTypeError, r"'float31' is not a dtype")
 
@@ -425,13 +456,13 @@ def _concat_oracle(arrays, axis=0):
 
 
 @primitive(oracle=_concat_oracle)
-def concat(B, arrays: Sequence[Array], axis: int = 0):
+def concat(B, arrays: Sequence[Array], axis: int | None = 0):
     """Join tensors along an axis that they have.
 
     Parameters
     ----------
     arrays : sequence of Tensors, equal in all other axes.
-    axis : int.
+    axis : int; None joins the flat tensors.
 
     Returns
     -------
@@ -445,11 +476,15 @@ def concat(B, arrays: Sequence[Array], axis: int = 0):
     -----
     Gradient: for each, its slice of g.
     """
+    if axis is None:
+        return B.concat([B.reshape(array, (-1,)) for array in arrays], axis=0)
     return B.concat(list(arrays), axis=axis)
 
 
 @concat.prepare
 def _(arrays, axis):
+    if axis is None:
+        return {"axis": None}
     first = arrays[0].shape
     axis = shapes.normalize_axis("concat", axis, len(first))
     for number, array in enumerate(arrays):
@@ -467,6 +502,10 @@ def _(arrays, axis):
 def _(g, arrays_shapes, axis, needs):
     pieces = []
     start = 0
+    if axis is None:
+        sizes = tuple(shapes.size(shape) for shape in arrays_shapes)
+        flat = split(g, sizes)
+        return tuple(reshape(*pair) for pair in zip(flat, arrays_shapes, strict=True))
     for shape, needed in zip(arrays_shapes, needs, strict=True):
         stop = start + shape[axis]
         index = (*(slice(None),) * axis, slice(start, stop))
@@ -483,6 +522,7 @@ def _():
     yield sample([floats(2, 3), floats(1, 3), floats(0, 3)], axis=0)
     yield sample([floats(2, 3), floats(2, 1)], axis=-1)
     yield sample([floats(2)], axis=0)
+    yield sample([floats(2, 3), floats(), floats(0, 1)], axis=None)
 
 
 @concat.errors

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from helixml import shapes
+from helixml import dtypes, shapes
 from helixml._core import cost
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor
+from helixml.dtypes import DTypeLike
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import log, multiply, sqrt, square, where
 from helixml.ops.logic import equal, isfinite
-from helixml.ops.movement import as_float, broadcast_to, flip, reshape
+from helixml.ops.movement import as_float, astype, broadcast_to, flip, reshape
 from helixml.shapes import Axis
 
 Array = Any
@@ -35,6 +36,11 @@ def _nonempty(name, x, axis, keepdims):
             f"{name}: has no value over an empty axis: axis {any_empty[0]} of shape {x.shape}."
         )
     return chosen
+
+
+def _typed_axes(name, x, axis, keepdims, dtype):
+    chosen = _axes(name, x, axis, keepdims)
+    return chosen if dtype is None else {**chosen, "dtype": dtypes.parse(dtype)}
 
 
 def spread(g, shape, axis, keepdims):
@@ -73,7 +79,7 @@ def Tensor_of(shape):
 
 
 @primitive(oracle=np.sum)
-def sum(B, x: Array, axis: Axis = None, keepdims: bool = False):
+def sum(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None):
     """Add up over axes.
 
     Parameters
@@ -81,6 +87,8 @@ def sum(B, x: Array, axis: Axis = None, keepdims: bool = False):
     x : Tensor, any shape. Booleans and integers add up in 64 bits, 16-bit floats in float32.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
+    dtype : of the result, to which ``x`` is cast first; if left out, that in which it adds up, but
+        for 16-bit floats their own.
 
     Returns
     -------
@@ -100,10 +108,12 @@ def sum(B, x: Array, axis: Axis = None, keepdims: bool = False):
     >>> hx.sum(hx.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([4., 6.])
     """
-    return B.sum(x, axis=axis, keepdims=keepdims)
+    if dtype is None:
+        return B.sum(x, axis=axis, keepdims=keepdims)
+    return B.astype(B.sum(B.astype(x, dtype), axis=axis, keepdims=keepdims), dtype)
 
 
-sum.prepare(lambda x, axis, keepdims: _axes("sum", x, axis, keepdims))
+sum.prepare(lambda x, axis, keepdims, dtype: _typed_axes("sum", x, axis, keepdims, dtype))
 sum.flops(cost.folded)
 sum.vjp("x")(lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
 
@@ -115,13 +125,16 @@ def _():
     yield sample((0, 3), axis=1)
     yield sample(integers(3, 4), axis=1)
     yield sample(booleans(3, 4), axis=1)
+    yield sample((3, 4), axis=1, dtype="float64")
+    yield sample(integers(3, 4), axis=1, dtype="int32")
 
 
+sum.options["exact_dtype"] = False
 sum.errors(_bad_axes(sum))
 
 
 @primitive(oracle=np.prod)
-def prod(B, x: Array, axis: Axis = None, keepdims: bool = False):
+def prod(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None):
     """Multiply over axes.
 
     Parameters
@@ -129,6 +142,7 @@ def prod(B, x: Array, axis: Axis = None, keepdims: bool = False):
     x : Tensor, any shape.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
+    dtype : of the result, to which ``x`` is cast first, as in `sum`.
 
     Returns
     -------
@@ -139,10 +153,13 @@ def prod(B, x: Array, axis: Axis = None, keepdims: bool = False):
     Gradient: g times the product of all others, without dividing (zeros are fine): products of
     what comes before and what comes after each entry.
     """
-    return B.prod(x, axis=axis, keepdims=keepdims)
+    if dtype is None:
+        return B.prod(x, axis=axis, keepdims=keepdims)
+    return B.astype(B.prod(B.astype(x, dtype), axis=axis, keepdims=keepdims), dtype)
 
 
-prod.prepare(lambda x, axis, keepdims: _axes("prod", x, axis, keepdims))
+prod.prepare(lambda x, axis, keepdims, dtype: _typed_axes("prod", x, axis, keepdims, dtype))
+prod.options["exact_dtype"] = False
 prod.flops(cost.folded)
 prod.errors(_bad_axes(prod))
 
@@ -171,6 +188,7 @@ def _(g, x, axis, keepdims):
 def _():
     yield from _over_axes()
     yield sample(values(1.5, 0.0, -2.0, 0.5), axis=0)
+    yield sample(integers(3, 4), axis=1, dtype="int32")
 
 
 def _extreme(name, summary, oracle):
@@ -302,53 +320,40 @@ for _op in (argmax, argmin):
     _op.errors(_bad_position(_op))
 
 
-def _cumsum_oracle(x, axis=-1):
-    return np.cumsum(x, axis=axis)
+# Compositions
 
 
-@primitive(oracle=_cumsum_oracle)
-def cumulative_sum(B, x: Array, axis: int = -1):
-    """Return running sums along an axis, y_t = x_0 + ... + x_t.
+def _count_oracle(x, axis=None, keepdims=False):
+    return np.count_nonzero(x, axis=axis, keepdims=keepdims)
+
+
+@composite(oracle=_count_oracle)
+def count_nonzero(x: Tensor, axis: Axis = None, keepdims: bool = False):
+    """Count the values that are not 0 over axes.
 
     Parameters
     ----------
-    x : Tensor with at least one axis.
-    axis : int.
+    x : Tensor, any shape; nan is not 0.
+    axis : None, int or tuple of int.
+    keepdims : keep the reduced axes with size 1.
 
     Returns
     -------
-    Tensor of the same shape.
-
-    Notes
-    -----
-    Gradient: the running sum of g from the other end.
+    Tensor, int64. Carries no gradient.
     """
-    return B.cumulative_sum(x, axis=axis)
+    axes = shapes.normalize_axes("count_nonzero", axis, x.ndim)
+    return sum(astype(x, dtypes.bool_), axis=axes, keepdims=keepdims, dtype=dtypes.int64)
 
 
-cumulative_sum.prepare(
-    lambda x, axis: {"axis": shapes.normalize_axis("cumulative_sum", axis, x.ndim)}
-)
-cumulative_sum.vjp("x")(
-    lambda g, axis: flip(cumulative_sum(flip(g, axis=axis), axis=axis), axis=axis)
-)
-cumulative_sum.flops(lambda x, axis: x.size - x.size // (x.shape[axis] or 1))
-
-
-@cumulative_sum.samples
+@count_nonzero.samples
 def _():
-    yield sample((3, 4), axis=1)
-    yield sample((3, 4), axis=0)
-    yield sample((0, 4), axis=0)
+    yield from _over_axes()
+    yield sample(values(0.0, -0.0, np.nan, 2.0), axis=0)
+    yield sample(booleans(3, 4), axis=1)
+    yield sample((0, 3), axis=0)
 
 
-@cumulative_sum.errors
-def _():
-    yield Failure(lambda: cumulative_sum(Tensor_of((2,)), 1), ShapeError, r"axis 1 is out of range")
-    yield Failure(lambda: cumulative_sum(Tensor_of(())), ShapeError, r"a scalar has no axes")
-
-
-# Compositions
+count_nonzero.errors(_bad_axes(count_nonzero))
 
 
 def _count(shape, axes):

@@ -51,7 +51,8 @@ def epsilon(dtype: DType) -> float:
 def condition_of(function: Callable[..., list[Array]], arrays: list[Any], seed: int = 0) -> float:
     """Return by how much small relative changes of the float ``arrays`` change the results.
 
-    ``function`` takes the arrays and returns a list of arrays.
+    ``function`` takes the arrays and returns a list of arrays. A result whose shape changes too, as
+    that of distinct values does, says nothing.
     """
     step = 1e-7
     rng = np.random.default_rng(seed)
@@ -61,7 +62,7 @@ def condition_of(function: Callable[..., list[Array]], arrays: list[Any], seed: 
     ]
     worst = 1.0
     for before, after in zip(function(*arrays), function(*moved), strict=True):
-        if not _is_float(before) or before.size == 0:
+        if not _is_float(before) or before.size == 0 or before.shape != after.shape:
             continue
         finite = np.isfinite(before) & np.isfinite(after)
         largest = np.max(np.abs(before), where=finite, initial=0.0)
