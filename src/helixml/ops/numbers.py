@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
+from helixml._core import cost
 from helixml._core.op import composite, primitive
 from helixml._core.samples import domain, floats, pairs, sample, values
 from helixml._core.tensor import Tensor
@@ -221,6 +222,7 @@ def imag(B, x: Array):
 
 
 imag.vjp("x")(lambda g, x_dtype: g * (1j if dtypes.kind(x_dtype) == "c" else 0))
+imag.flops(cost.free)
 imag.samples(_everywhere)
 
 

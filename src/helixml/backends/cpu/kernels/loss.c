@@ -49,7 +49,9 @@ int EXPORT(loss_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     }
     for (ptrdiff_t row = first; row < last; row += WIDTH) {
         vec logs = log_vec(load_padded(sums + row, last - row, 1));
-        add_first(losses + row, logs, last - row);
+        vec rest = load_first(losses + row, last - row);
+        /* Which of two nan a sum has depends on the code, and so on how rows are shared. */
+        store_first(losses + row, choose(logs == logs, logs + rest, logs), last - row);
     }
     return 0;
 }
