@@ -8,7 +8,7 @@ An op declares beside its definition how many FLOPs a call takes, as a function 
 - Reducing n values to one counts n - 1.
 - Products of matrices, convolutions and recurrences count a multiplication and an addition, 2, for
   each pair of factors.
-- Movement, casts, indexing, sorting, searching and random numbers count 0.
+- Movement, casts, indexing and random numbers count 0; sorting and searching, the comparisons.
 - A fused op counts the operations of the formula in its docstring, each once. What a kernel
   computes a second time, to save memory, and what it saves by a trick, is not counted.
 - The gradient of a primitive is made of ops, and counts what these do.
