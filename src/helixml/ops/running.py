@@ -99,7 +99,11 @@ def _(g, axis, include_initial):
 
 
 cumulative_sum.options["exact_dtype"] = False
-cumulative_sum.flops(lambda x, axis: x.size - x.size // (x.shape[axis] or 1))
+
+
+@cumulative_sum.flops
+def _(x, axis):
+    return x.size - x.size // (x.shape[_axis("cumulative_sum", axis, x.ndim)] or 1)
 
 
 @cumulative_sum.samples
