@@ -9,18 +9,24 @@ again instead. `straight_through` lends a function the gradient of another, `fix
 and `root` differentiate solutions of equations. `gradient_flow` says where gradients vanish.
 """
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+from typing import Any as _Any
+
 from helixml._core.tensor import OPS
-from helixml.autograd.custom import custom_vjp, numpy_op
-from helixml.autograd.flow import GradientFlow, gradient_flow
 from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.hooks import register_hook, retain_grad
-from helixml.autograd.implicit import fixed_point, root
-from helixml.autograd.matrices import hessian, jacobian
-from helixml.autograd.products import hvp, jvp, vjp
-from helixml.autograd.recompute import checkpoint, checkpoint_sequence
 from helixml.autograd.reverse import backward, gradients, pull_definition
-from helixml.autograd.saved import saved_hooks
-from helixml.autograd.surrogate import straight_through
+
+if TYPE_CHECKING:
+    from helixml.autograd.custom import custom_vjp, numpy_op
+    from helixml.autograd.flow import GradientFlow, gradient_flow
+    from helixml.autograd.implicit import fixed_point, root
+    from helixml.autograd.matrices import hessian, jacobian
+    from helixml.autograd.products import hvp, jvp, vjp
+    from helixml.autograd.recompute import checkpoint, checkpoint_sequence
+    from helixml.autograd.saved import saved_hooks
+    from helixml.autograd.surrogate import straight_through
 
 setattr(OPS, "backward", backward)  # noqa: B010  as ops/__init__.py fills it
 setattr(OPS, "pull_definition", pull_definition)  # noqa: B010
@@ -49,3 +55,32 @@ __all__ = [
     "value_and_grad",
     "vjp",
 ]
+
+# Loaded on first use: most programs need none of them.
+_LAZY = {
+    "GradientFlow": "flow",
+    "checkpoint": "recompute",
+    "checkpoint_sequence": "recompute",
+    "custom_vjp": "custom",
+    "fixed_point": "implicit",
+    "gradient_flow": "flow",
+    "hessian": "matrices",
+    "hvp": "products",
+    "jacobian": "matrices",
+    "jvp": "products",
+    "numpy_op": "custom",
+    "root": "implicit",
+    "saved_hooks": "saved",
+    "straight_through": "surrogate",
+    "vjp": "products",
+}
+
+
+def __getattr__(name: str) -> _Any:  # PEP 562
+    if name in _LAZY:
+        return getattr(_import_module(f"helixml.autograd.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'helixml.autograd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

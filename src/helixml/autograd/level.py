@@ -31,7 +31,7 @@ Function = Callable[..., Any]  # Any: users' functions take and return what they
 _closed: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)  # what is not made costs no time at import
 class Level:
     """A call of a function on inputs of its own.
 

@@ -19,7 +19,7 @@ from helixml.errors import ShapeError
 __all__ = ["Form", "flatten", "flatten_argument", "flatten_like"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)  # what is not made costs no time at import
 class Form:
     """What a structure looks like without its leaves.
 

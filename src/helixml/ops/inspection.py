@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -23,8 +22,7 @@ _VERSIONS = ("2021.12", "2022.12", "2023.12", VERSION)
 _MOST_AXES = 64  # of NumPy's arrays
 
 
-@dataclass(frozen=True)
-class FloatInfo:
+class FloatInfo(NamedTuple):
     """What a float dtype holds; of a complex dtype, what its parts do."""
 
     bits: int
@@ -35,8 +33,7 @@ class FloatInfo:
     dtype: DType
 
 
-@dataclass(frozen=True)
-class IntegerInfo:
+class IntegerInfo(NamedTuple):
     """What an integer dtype holds."""
 
     bits: int
