@@ -17,6 +17,7 @@ from helixml.backends.cpu import kernels, threads
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
+from helixml.backends.cpu.kernels import linear
 from helixml.backends.cpu.kernels import matmul as module
 
 matmul = module.matmul
@@ -100,6 +101,18 @@ def test_products_of_any_strides(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 8, 9])
+def test_few_rows_are_finished_as_many_are(rows, dtype, rng):
+    x, w = rng.standard_normal((9, 40)).astype(dtype), rng.standard_normal((300, 40)).astype(dtype)
+    bias = rng.standard_normal(300).astype(dtype)
+    (found,), (before,) = linear(x[:rows], w, bias, activation="silu")
+    exact = x[:rows].astype(np.float64) @ w.T.astype(np.float64) + bias
+    tolerance = 50 * np.finfo(dtype).eps
+    np.testing.assert_allclose(before, exact, tolerance, tolerance)
+    np.testing.assert_allclose(found, exact / (1 + np.exp(-exact)), tolerance, tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_stacks_and_vectors(dtype, rng):
     for left, right in [
         ((3, 5, 20), (20, 9)),
@@ -133,7 +146,10 @@ def test_no_rows_steps_or_columns(shapes):
 
 @pytest.mark.parametrize(
     "size",
-    [(200, 600, 150), (40, 700, 300), (544, 300, 48), (16, 100, 400), (20, 900, 20), (1, 50, 900)],
+    [
+        *((200, 600, 150), (40, 700, 300), (544, 300, 48), (16, 100, 400), (20, 900, 20)),
+        *((1, 50, 900), (3, 70, 900), (7, 70, 600)),
+    ],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_number_of_threads_gives_equal_bits(size, dtype, rng, three_threads):

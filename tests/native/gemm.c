@@ -114,22 +114,31 @@ static void test_product(const helix_table *table, ptrdiff_t rows, ptrdiff_t col
     free_arrays();
 }
 
-static void test_row(const helix_table *table, ptrdiff_t columns, ptrdiff_t steps, int a_layout,
-                     int b_layout) {
-    begin_case("gemv 1 x %td x %td, layouts %d, %d", columns, steps, a_layout, b_layout);
-    matrix a = random_matrix(1, steps, (enum layout)a_layout);
+static void test_few_rows(const helix_table *table, ptrdiff_t rows, ptrdiff_t columns,
+                          ptrdiff_t steps, int a_layout, int b_layout, int finish) {
+    begin_case("few rows %td x %td x %td, layouts %d, %d, finish %d", rows, columns, steps,
+               a_layout, b_layout, finish);
+    matrix a = random_matrix(rows, steps, (enum layout)a_layout);
     matrix b = random_matrix(steps, columns, (enum layout)b_layout);
-    array c = new_array(columns), none = {0};
-    helix_gemm g = describe(1, columns, steps, a, b);
+    array c = new_array(rows * columns), before = new_array(c.size);
+    array bias = random_array(columns, -1, 1);
+    helix_gemm g = describe(rows, columns, steps, a, b);
     if (g.b_column != 1 && (g.b_step != 1 || g.a_step != 1)) {
         free_arrays();
         return; /* not what the kernel takes */
     }
     g.c = c.data, g.c_row = columns;
-    multiply_exactly(&g, a, b, c, none, none);
-    ptrdiff_t items = round_up(columns, HELIX_GEMV_COLUMNS) / HELIX_GEMV_COLUMNS;
-    CHECK(run(table->gemv, &g, items) == 0, "%td items", items);
+    if (finish) {
+        g.finish = 1;
+        g.activation = finish % 4;
+        g.bias = finish & 1 ? bias.data : NULL;
+        g.before = finish & 2 ? before.data : NULL;
+    }
+    multiply_exactly(&g, a, b, c, before, bias);
+    ptrdiff_t items = round_up(columns, HELIX_GEMM_FEW_COLUMNS) / HELIX_GEMM_FEW_COLUMNS;
+    CHECK(run(table->gemm_few_rows, &g, items) == 0, "%td items", items);
     CHECK_ARRAY(c, units(steps), 1);
+    CHECK_ARRAY(before, units(steps), 1);
     free_arrays();
 }
 
@@ -206,12 +215,14 @@ void TEST(test_gemm)(const helix_table *table) {
             if (sizes[i][0] * sizes[i][1] * sizes[i][2] < 1000 || layout / THINNING % 8 == (int)i % 8)
                 test_product(table, sizes[i][0], sizes[i][1], sizes[i][2], layout / LAYOUTS,
                              layout % LAYOUTS, (int)any_below(2), (int)any_below(9));
-    static const ptrdiff_t row_sizes[][2] = {
-        {1, 1}, {3, 7}, {4, 16}, {5, 17}, {129, 33}, {255, 1}, {256, 2}, {257, 40}, {700, 9},
+    static const ptrdiff_t few_sizes[][3] = {
+        {1, 1, 1},   {1, 3, 7},  {2, 4, 16}, {3, 5, 17}, {1, 129, 33}, {4, 255, 1},
+        {1, 256, 2}, {6, 40, 9}, {5, 31, 5}, {7, 257, 40}, {8, 700, 9}, {2, 69, 21},
     };
-    for (size_t i = 0; i < sizeof row_sizes / sizeof *row_sizes; i++)
+    for (size_t i = 0; i < sizeof few_sizes / sizeof *few_sizes; i++)
         for (int layout = 0; layout < LAYOUTS * LAYOUTS; layout++)
-            test_row(table, row_sizes[i][0], row_sizes[i][1], layout / LAYOUTS, layout % LAYOUTS);
+            test_few_rows(table, few_sizes[i][0], few_sizes[i][1], few_sizes[i][2],
+                          layout / LAYOUTS, layout % LAYOUTS, (int)any_below(9));
     for (int layout = 0; layout < LAYOUTS * LAYOUTS; layout += THINNING)
         test_stack(table, 7 + 6 * (layout % 3), 9 + 8 * (layout % 4), 5 + 67 * (layout % 5),
                    layout / LAYOUTS, layout % LAYOUTS, layout % 4);

@@ -44,7 +44,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_GEMM_COLUMNS
     int HELIX_GEMM_STEPS
     int HELIX_GEMM_DEPTH
-    int HELIX_GEMV_COLUMNS
+    int HELIX_GEMM_FEW_COLUMNS
 
     ctypedef struct helix_rows:
         void *data
@@ -197,7 +197,7 @@ cdef extern from "kernels.h" nogil:
         helix_work linear_scan_channels, linear_scan_lines
         helix_work philox, drop
         helix_work adamw, sgd, scale, squares
-        helix_work gemm_pack, gemm, gemm_stack, gemv
+        helix_work gemm_pack, gemm, gemm_stack, gemm_few_rows
 
     const char *const *helix_instruction_sets()
     const char *const *helix_function_names()

@@ -24,7 +24,7 @@ GEMM_ROWS = HELIX_GEMM_ROWS
 GEMM_COLUMNS = HELIX_GEMM_COLUMNS
 GEMM_STEPS = HELIX_GEMM_STEPS
 GEMM_DEPTH = HELIX_GEMM_DEPTH
-GEMV_COLUMNS = HELIX_GEMV_COLUMNS
+GEMM_FEW_COLUMNS = HELIX_GEMM_FEW_COLUMNS
 
 
 # Instruction sets
@@ -635,9 +635,9 @@ cdef class Gemm:
         """Do all items of c, once b is packed, in ranges of at most ``grain``."""
         _run(self.table.gemm, &self.call, items, grain)
 
-    def multiply_row(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items of the only row of c, in ranges of at most ``grain``."""
-        _run(self.table.gemv, &self.call, items, grain)
+    def multiply_few_rows(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of c, which has few rows, b unpacked, in ranges of at most ``grain``."""
+        _run(self.table.gemm_few_rows, &self.call, items, grain)
 
     def multiply_stack(self, a_offsets, b_offsets, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of a stack of products, of which this is the first.

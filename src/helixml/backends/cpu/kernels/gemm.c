@@ -229,49 +229,88 @@ int EXPORT(gemm_stack)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     return 0;
 }
 
-/* Sums of x[p] times row p of B, for columns that are contiguous. */
-INLINE void add_up_rows(const helix_gemm *g, ptrdiff_t column, int vectors, ptrdiff_t columns) {
-    const real *x = g->a, *b = (const real *)g->b + column;
-    vec sums[8] = {{0}};
-    for (ptrdiff_t p = 0; p < g->steps; p++, x += g->a_step, b += g->b_step)
+/* A few rows of A are multiplied without packing: B is read once, as it lies. Rows are taken in
+   groups whose sums stay in registers, of which there are 16 or more. */
+enum { GROUP = 4 };
+
+/* Sums of a[i, p] times row p of B, for columns that are contiguous. */
+INLINE void add_up_rows(const helix_gemm *g, ptrdiff_t row, int rows, ptrdiff_t column,
+                        int vectors, ptrdiff_t columns) {
+    const real *a = (const real *)g->a + row * g->a_row, *b = (const real *)g->b + column;
+    vec sums[GROUP][8] = {{{0}}};
+    for (ptrdiff_t p = 0; p < g->steps; p++, a += g->a_step, b += g->b_step)
 #pragma GCC unroll 8
-        for (int i = 0; i < vectors; i++)
-            sums[i] += *x * load_first(b + i * WIDTH, columns - i * WIDTH);
+        for (int j = 0; j < vectors; j++) {
+            vec y = load_first(b + j * WIDTH, columns - j * WIDTH);
+#pragma GCC unroll 4
+            for (int i = 0; i < rows; i++)
+                sums[i][j] += a[i * g->a_row] * y;
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-    for (int i = 0; i < vectors; i++)
-        store_first((real *)g->c + column + i * WIDTH, sums[i], columns - i * WIDTH);
+        for (int j = 0; j < vectors; j++)
+            store_first((real *)g->c + (row + i) * g->c_row + column + j * WIDTH, sums[i][j],
+                        columns - j * WIDTH);
 }
 
-/* Scalar products of x with columns of B; the entries of both are contiguous. */
-static void add_up_columns(const helix_gemm *g, ptrdiff_t column, ptrdiff_t columns) {
-    enum { AT_ONCE = 4 };
-    const real *b[AT_ONCE];
-    vec sums[AT_ONCE];
+/* Scalar products of rows of A with columns of B; the entries of both are contiguous. */
+INLINE void add_up_columns(const helix_gemm *g, ptrdiff_t row, int rows, ptrdiff_t column,
+                           int at_once, ptrdiff_t columns) {
+    const real *a = (const real *)g->a + row * g->a_row, *b[4];
+    vec sums[GROUP][4] = {{{0}}};
 #pragma GCC unroll 4
-    for (int i = 0; i < AT_ONCE; i++) {
-        b[i] = (const real *)g->b + (column + smaller(i, columns - 1)) * g->b_column;
-        sums[i] = splat(0);
-    }
+    for (int j = 0; j < at_once; j++)
+        b[j] = (const real *)g->b + (column + smaller(j, columns - 1)) * g->b_column;
     for (ptrdiff_t p = 0; p < g->steps; p += WIDTH) {
-        vec x = load_first((const real *)g->a + p, g->steps - p);
+        vec y[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < AT_ONCE; i++)
-            sums[i] += x * load_first(b[i] + p, g->steps - p);
+        for (int j = 0; j < at_once; j++)
+            y[j] = load_first(b[j] + p, g->steps - p);
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) {
+            vec x = load_first(a + i * g->a_row + p, g->steps - p);
+#pragma GCC unroll 4
+            for (int j = 0; j < at_once; j++)
+                sums[i][j] += x * y[j];
+        }
     }
-    for (int i = 0; i < smaller(AT_ONCE, columns); i++)
-        ((real *)g->c)[column + i] = sum_lanes(sums[i]);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < smaller(at_once, columns); j++)
+            ((real *)g->c)[(row + i) * g->c_row + column + j] = sum_lanes(sums[i][j]);
 }
 
-int EXPORT(gemv)(const void *call, ptrdiff_t first, ptrdiff_t last) {
+/* Some columns of all rows, in groups of `rows` rows, of which the last may begin early. */
+INLINE void few_rows(const helix_gemm *g, int rows, ptrdiff_t column, ptrdiff_t end) {
+    int by_columns = g->b_column != 1 || (g->b_step == 1 && g->a_step == 1);
+    int at_once = rows < 4 ? 4 : 3, vectors = rows == 1 ? 8 : rows == 2 ? 4 : 2;
+    while (column < end) {
+        ptrdiff_t left = end - column;
+        int whole = left >= vectors * WIDTH;
+        for (ptrdiff_t i = 0; i < g->rows; i += rows) {
+            ptrdiff_t row = smaller(i, g->rows - rows);
+            if (by_columns)
+                add_up_columns(g, row, rows, column, at_once, left);
+            else if (whole)
+                add_up_rows(g, row, rows, column, vectors, vectors * WIDTH);
+            else
+                add_up_rows(g, row, rows, column, 1, left);
+        }
+        column += by_columns ? at_once : whole ? vectors * WIDTH : WIDTH;
+    }
+}
+
+int EXPORT(gemm_few_rows)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_gemm *g = call;
-    ptrdiff_t column = first * HELIX_GEMV_COLUMNS;
-    ptrdiff_t end = smaller(last * HELIX_GEMV_COLUMNS, g->columns);
-    if (g->b_column != 1 || (g->b_step == 1 && g->a_step == 1))
-        for (; column < end; column += 4)
-            add_up_columns(g, column, end - column);
-    for (; column + 8 * WIDTH <= end; column += 8 * WIDTH)
-        add_up_rows(g, column, 8, 8 * WIDTH);
-    for (; column < end; column += WIDTH)
-        add_up_rows(g, column, 1, end - column);
+    ptrdiff_t column = first * HELIX_GEMM_FEW_COLUMNS;
+    ptrdiff_t end = smaller(last * HELIX_GEMM_FEW_COLUMNS, g->columns);
+    switch (g->rows) {
+    case 1: few_rows(g, 1, column, end); break;
+    case 2: few_rows(g, 2, column, end); break;
+    case 3: few_rows(g, 3, column, end); break;
+    default: few_rows(g, GROUP, column, end); break;
+    }
+    if (g->finish)
+        finish_tile(g, 0, column, g->rows, end - column);
     return 0;
 }

@@ -216,14 +216,14 @@ typedef struct {
 
 /* Matrix product c = a b. First b is packed; items are runs of HELIX_GEMM_STEPS steps. Then c
    is computed; items are blocks, in row_items rows and column_items columns, made of whole units
-   of HELIX_GEMM_ROWS x HELIX_GEMM_COLUMNS. One row is multiplied without packing; items are runs
-   of HELIX_GEMV_COLUMNS columns, and if b_column is not 1, a_step and b_step are. */
+   of HELIX_GEMM_ROWS x HELIX_GEMM_COLUMNS. Few rows are multiplied without packing; items are runs
+   of HELIX_GEMM_FEW_COLUMNS columns, and if b_column is not 1, a_step and b_step are. */
 enum {
     HELIX_GEMM_ROWS = 12,
     HELIX_GEMM_COLUMNS = 32,
     HELIX_GEMM_STEPS = 64,
     HELIX_GEMM_DEPTH = 256, /* steps after which sums are added to c */
-    HELIX_GEMV_COLUMNS = 256,
+    HELIX_GEMM_FEW_COLUMNS = 256,
 };
 
 typedef struct {
@@ -281,7 +281,7 @@ typedef struct {
     KERNEL(gemm_pack, variant)                                                              \
     KERNEL(gemm, variant)                                                                   \
     KERNEL(gemm_stack, variant)                                                             \
-    KERNEL(gemv, variant)
+    KERNEL(gemm_few_rows, variant)
 
 #define HELIX_MEMBER(name, variant) helix_work name;
 

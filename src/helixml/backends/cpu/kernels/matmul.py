@@ -32,6 +32,7 @@ SHARED_PACKING = 1 << 18  # entries, likewise
 ITEMS = 8
 MOST_ROW_UNITS, FEW_ROW_UNITS, FEW_COLUMN_UNITS = 8, 2, 4
 
+FEW_ROWS = 8  # up to which packing b costs more than it saves
 MOST_PACKED = 1 << 21  # bytes of B that are packed before they are used: in a cache till then
 
 
@@ -135,10 +136,10 @@ def multiply(
     """
     (rows, steps), columns = a.shape, b.shape[1]
     finishes = bias is not None or activation is not None
-    if (rows == 1 or columns == 1) and not finishes:
-        if columns == 1:
-            a, b, c = b.T, a.T, c.T
-        _multiply_row(a, b, c)
+    if columns == 1 and not finishes:
+        a, b, c, rows, columns = b.T, a.T, c.T, 1, rows
+    if rows <= FEW_ROWS:
+        _multiply_few_rows(a, b, c, bias, activation, before)
         return
 
     row_units = math.ceil(rows / _kernels.GEMM_ROWS)
@@ -161,14 +162,19 @@ def multiply(
         _share(gemm.multiply, row_items * column_items, rows * right.size, SHARED_WORK)
 
 
-def _multiply_row(a: Array, b: Array, c: Array) -> None:
-    """Write a @ b to c, a (1, k), b (k, n), c (1, n)."""
+def _multiply_few_rows(
+    a: Array, b: Array, c: Array, bias: Array | None, activation: str | None, before: Array | None
+) -> None:
+    """Write activation(a @ b + bias) to c as `multiply` does, without packing b."""
     if b.itemsize not in b.strides:
         b = np.ascontiguousarray(b)
     if b.strides[0] == b.itemsize:
         a = np.ascontiguousarray(a)
     gemm = _kernels.Gemm(a, b, None, c)
-    _share(gemm.multiply_row, math.ceil(c.size / _kernels.GEMV_COLUMNS), b.size, SHARED_WORK)
+    if bias is not None or activation is not None:
+        gemm.finish(activation, bias, before)
+    items = math.ceil(c.shape[1] / _kernels.GEMM_FEW_COLUMNS)
+    _share(gemm.multiply_few_rows, items, len(a) * b.size, SHARED_WORK)
 
 
 def _share(run: Callable[[int, int], None], items: int, work: int, worth_sharing: int) -> None:
