@@ -35,6 +35,7 @@ NAMES = (
     "page_faults",
     "threads",
     "small_ops",
+    "overhead",
     "profiler",
     "long_chain",
     "footprint",

@@ -160,7 +160,7 @@ def test_a_forward_rule_that_breaks_is_the_backends_error():
 
 def test_kinds_and_representation():
     assert repr(hx.exp) == "<primitive op exp>"
-    assert repr(hx.mean) == "<composite op mean>"
+    assert repr(hx.var) == "<composite op var>"
     assert repr(hx.softmax) == "<fused op softmax>"
     assert hx.exp.__name__ == "exp"
     assert "exponential" in hx.exp.__doc__

@@ -279,8 +279,8 @@ def observe_primitive(log, op):
     run_pair = op.run_pair
     pull = op.pull
 
-    def noted_run(inputs, attributes):
-        return note_call(log, op, run, (inputs, attributes), inputs, attributes)
+    def noted_run(inputs, attributes, ready=False):
+        return note_call(log, op, run, (inputs, attributes, ready), inputs, attributes)
 
     def noted_pair(inputs):
         return note_call(log, op, run_pair, (inputs,), inputs, None)

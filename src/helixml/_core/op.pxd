@@ -38,13 +38,14 @@ cdef class Primitive(Op):
     cdef public bint direct
     cdef public tuple bound
     cdef public object prepare_attributes
+    cdef public dict remembered
     cdef public object explain
     cdef public dict rules
     cdef public dict plans
 
     @cython.locals(first=Tensor, value=Tensor, output=Tensor, mask=cython.longlong, uniform=bint,
                    i=Py_ssize_t, arrays=list, bound=tuple)
-    cpdef run(self, tuple inputs, dict attributes)
+    cpdef run(self, tuple inputs, dict attributes, bint ready=*)
 
     @cython.locals(x=Tensor, y=Tensor, output=Tensor, mask=cython.longlong, bound=tuple)
     cpdef run_pair(self, tuple inputs)
@@ -54,3 +55,9 @@ cdef class Primitive(Op):
 
     @cython.locals(plan=Plan, node=Node)
     cpdef record(self, tuple inputs, dict attributes, long long mask, Tensor output)
+
+
+@cython.locals(key=list, tensor=Tensor, i=Py_ssize_t)
+cdef tuple call_key(object inputs, tuple args, dict kwargs)
+
+cdef bint is_exact(object value)

@@ -266,6 +266,7 @@ class Primitive(Op):
         self.view = view
         self.promotes = None if promotes is None else tuple([n in promotes for n in self.inputs])
         self.prepare_attributes = None
+        self.remembered = None  # see `prepare_shapes`
         self.rules = {}  # input name -> (rule, names it reads, names it answers for)
         self.plans = {}  # bit mask of the inputs that need gradients (variadic: 1) -> Plan
 
@@ -275,6 +276,19 @@ class Primitive(Op):
         """Decorate a check ``(inputs..., attributes...) -> attributes`` that runs before the op."""
         self.prepare_attributes = function
         return function
+
+    def prepare_shapes(self, function):
+        """Decorate a `prepare` of an op's only input that is given its shape, or theirs.
+
+        As it can know nothing else, what it returns is remembered.
+        """
+
+        def prepare(given, **attributes):
+            known = tuple([t.shape for t in given]) if self.variadic else given.shape
+            return function(known, **attributes)
+
+        self.remembered = {}
+        return self.prepare(prepare)
 
     def diagnose(self, function):
         """Decorate ``(inputs..., attributes...) -> error or None``, asked when the op failed."""
@@ -313,8 +327,29 @@ class Primitive(Op):
             if self.direct and len(args) == 2:
                 return self.run_pair(args)
             return self.run(args, _NO_ATTRS)
+        if self.remembered is not None and args:
+            inputs = args[0] if self.variadic else args[:1]
+            key = call_key(inputs, args, kwargs)
+            if key is not None:
+                attributes = self.remembered.get(key)
+                if attributes is None:
+                    bound, attributes = self.bind(args, kwargs)
+                    attributes = self.prepared(bound, attributes)
+                    if len(self.remembered) >= _MOST_REMEMBERED:
+                        self.remembered.clear()
+                    self.remembered[key] = attributes
+                return self.run(tuple(inputs), attributes, True)
         inputs, attributes = self.bind(args, kwargs)
         return self.run(inputs, attributes)
+
+    def prepared(self, inputs, attributes):
+        """Return the attributes as `prepare` makes them, for inputs that are tensors."""
+        try:
+            return self.prepare_attributes(*self.grouped(inputs), **attributes)
+        except HelixError:
+            raise
+        except Exception as error:
+            raise failure(self, error, inputs, attributes) from error
 
     def run_pair(self, inputs):
         """Compute ``x + y`` and its like with little ceremony; odd cases take the usual path."""
@@ -382,8 +417,11 @@ class Primitive(Op):
             self.record(inputs, _NO_ATTRS, 1 if leads else 2, output)
         return output
 
-    def run(self, inputs, attributes):
-        """Compute, and record if an input requires a gradient. The path that every op takes."""
+    def run(self, inputs, attributes, ready=False):
+        """Compute, and record if an input requires a gradient. The path that every op takes.
+
+        ``ready`` : the attributes are prepared.
+        """
         first = None
         mask = 0
         uniform = True
@@ -416,16 +454,17 @@ class Primitive(Op):
             inputs = self.to_tensors(inputs)
             first, arrays, mask = self.promote(inputs)
         backend = first._backend
+        if self.prepare_attributes is not None and not ready:
+            attributes = self.prepared(inputs, attributes)
         try:
-            if self.prepare_attributes is not None:
-                attributes = self.prepare_attributes(*self.grouped(inputs), **attributes)
             if self.direct:
                 bound = self.bound
                 if bound[0] is not backend:
                     bound = self.bound = (backend, getattr(backend, self.name))
                 result = bound[1](*arrays)
             else:
-                result = self.function(backend, *self.grouped(arrays), **attributes)
+                given = self.grouped(arrays) if self.variadic else arrays
+                result = self.function(backend, *given, **attributes)
         except HelixError:
             raise
         except Exception as error:
@@ -602,6 +641,44 @@ class Primitive(Op):
 
 
 _NOTHING: tuple = ()
+_MOST_REMEMBERED = 1 << 10  # calls; then they are forgotten
+
+
+def call_key(inputs, args, kwargs):
+    """Return what tells calls of `prepare_shapes` ops apart; None if more than shapes matters.
+
+    Equal keys must mean equal calls: so no floats, which may equal integers.
+    """
+    kind = type(inputs)
+    if (kind is not tuple and kind is not list) or not inputs:
+        return None
+    key = [len(inputs)]
+    for value in inputs:
+        if not isinstance(value, Tensor):
+            return None
+        tensor = value
+        key.append(tensor._array.shape)
+    for i in range(1, len(args)):
+        value = args[i]
+        if not is_exact(value):
+            return None
+        key.append(value)
+    for item in kwargs.items():
+        if not is_exact(item[1]):
+            return None
+        key.append(item)
+    return tuple(key)
+
+
+def is_exact(value):
+    """Say whether a value is None, a truth value, an integer or a tuple of integers."""
+    kind = type(value)
+    if kind is tuple:
+        for item in value:  # noqa: SIM110  a loop is faster
+            if type(item) is not int:
+                return False
+        return True
+    return kind is int or value is None or kind is bool
 
 
 def _scalar_type(value):

@@ -10,7 +10,7 @@ cdef class Ops:
     cdef public object device_mismatch, divide, dlpack, equal
     cdef public object floor_divide, getitem, greater, greater_equal, less, less_equal, matmul
     cdef public object matrix_transpose, max, mean, min, multiply, namespace, negative, not_equal
-    cdef public object permute_dims, pow, pull_definition, real, reduce, remainder, represent
+    cdef public object part, permute_dims, pow, pull_definition, real, reduce, remainder, represent
     cdef public object register_hook, reshape, retain_grad, setitem, subtract, sum, sum_to, tensor
     cdef public object to_array, to_device
 

@@ -25,6 +25,7 @@ from helixml.device import Device
 from helixml.errors import (
     DTypeError,
     GraphError,
+    HelixError,
     InplaceError,
     NotDifferentiableError,
     ShapeError,
@@ -472,6 +473,12 @@ class Tensor:
     # Indexing
 
     def __getitem__(self, index: Any) -> Tensor:
+        kind = type(index)
+        if kind is slice or kind is int:  # nothing to look for in it
+            try:
+                return _ops.part(self, (index,))
+            except HelixError:
+                pass  # and what follows says why
         return _ops.getitem(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:

@@ -68,7 +68,7 @@ from helixml.ops.fused import (
     selective_scan,
     softmax,
 )
-from helixml.ops.indexing import At, argsort, getitem, setitem, take, take_along_axis
+from helixml.ops.indexing import At, argsort, getitem, part, setitem, take, take_along_axis
 from helixml.ops.inspection import (
     __array_namespace_info__,
     can_cast,
@@ -228,6 +228,7 @@ for _name, _function in {
     "namespace": namespace,
     "negative": negative,
     "not_equal": not_equal,
+    "part": part,
     "permute_dims": permute_dims,
     "pow": pow,
     "real": real,

@@ -16,7 +16,7 @@ from helixml._core import cost
 from helixml._core.modes import recording
 from helixml._core.op import Primitive, composite, primitive
 from helixml._core.samples import Failure, floats, integers, sample
-from helixml._core.tensor import Tensor, as_tensor
+from helixml._core.tensor import Tensor
 from helixml.backends import registry
 from helixml.errors import DTypeError, ShapeError
 from helixml.shapes import Axis
@@ -57,9 +57,9 @@ def reshape(B, x: Array, shape: tuple[int, ...], *, copy: bool | None = None):
     return B.reshape(x, shape)
 
 
-@reshape.prepare
-def _(x, shape, copy):
-    return {"shape": shapes.resolve_reshape("reshape", x.shape, shape)}
+@reshape.prepare_shapes
+def _(x_shape, shape, copy):
+    return {"shape": shapes.resolve_reshape("reshape", x_shape, shape)}
 
 
 reshape.vjp("x")(lambda g, x_shape: reshape(g, x_shape))
@@ -102,13 +102,13 @@ def permute_dims(B, x: Array, axes: tuple[int, ...]):
     return B.permute_dims(x, axes)
 
 
-@permute_dims.prepare
-def _(x, axes):
-    rank = x.ndim
+@permute_dims.prepare_shapes
+def _(x_shape, axes):
+    rank = len(x_shape)
     order = tuple([shapes.normalize_axis("permute_dims", a, rank) for a in axes])
     if sorted(order) != list(range(rank)):
         raise ShapeError(
-            f"permute_dims: {tuple(axes)} is not an order of the {rank} axes of shape {x.shape}."
+            f"permute_dims: {tuple(axes)} is not an order of the {rank} axes of shape {x_shape}."
         )
     return {"axes": order}
 
@@ -152,9 +152,9 @@ def broadcast_to(B, x: Array, shape: tuple[int, ...]):
     return B.broadcast_to(x, shape)
 
 
-@broadcast_to.prepare
-def _(x, shape):
-    old, shape = x.shape, shapes.as_shape("broadcast_to", shape)
+@broadcast_to.prepare_shapes
+def _(old, shape):
+    shape = shapes.as_shape("broadcast_to", shape)
     tail = shape[len(shape) - len(old) :]
     if len(old) > len(shape) or (
         old != tail and shapes.broadcast("broadcast_to", old, tail) != tail
@@ -204,11 +204,11 @@ def sum_to(B, x: Array, shape: tuple[int, ...]):
     return B.reshape(B.sum(x, axis=axes, keepdims=True), shape)
 
 
-@sum_to.prepare
-def _(x, shape):
+@sum_to.prepare_shapes
+def _(x_shape, shape):
     shape = shapes.as_shape("sum_to", shape)
-    if shapes.broadcast("sum_to", x.shape, shape) != x.shape:
-        raise ShapeError(f"sum_to: shape {shape} does not broadcast to {x.shape}.")
+    if shapes.broadcast("sum_to", x_shape, shape) != x_shape:
+        raise ShapeError(f"sum_to: shape {shape} does not broadcast to {x_shape}.")
     return {"shape": shape}
 
 
@@ -231,7 +231,7 @@ def _():
 
 
 def _axis_attribute(name):
-    return lambda x, axis: {"axis": shapes.normalize_axes(name, axis, x.ndim)}
+    return lambda x_shape, axis: {"axis": shapes.normalize_axes(name, axis, len(x_shape))}
 
 
 def _flip_oracle(x, axis=None):
@@ -254,7 +254,7 @@ def flip(B, x: Array, axis: Axis = None):
     return B.flip(x, axis=axis)
 
 
-flip.prepare(_axis_attribute("flip"))
+flip.prepare_shapes(_axis_attribute("flip"))
 flip.vjp("x")(lambda g, axis: flip(g, axis=axis))
 
 
@@ -481,14 +481,13 @@ def concat(B, arrays: Sequence[Array], axis: int | None = 0):
     return B.concat(list(arrays), axis=axis)
 
 
-@concat.prepare
-def _(arrays, axis):
+@concat.prepare_shapes
+def _(arrays_shapes, axis):
     if axis is None:
         return {"axis": None}
-    first = arrays[0].shape
+    first = arrays_shapes[0]
     axis = shapes.normalize_axis("concat", axis, len(first))
-    for number, array in enumerate(arrays):
-        other = array.shape
+    for number, other in enumerate(arrays_shapes):
         same_ends = other[:axis] == first[:axis] and other[axis + 1 :] == first[axis + 1 :]
         if len(other) != len(first) or not same_ends:
             raise ShapeError(
@@ -605,8 +604,8 @@ def _stack_oracle(arrays, axis=0):
     return np.stack(arrays, axis=axis)
 
 
-@composite(oracle=_stack_oracle)
-def stack(arrays: Sequence[Tensor], axis: int = 0):
+@primitive(oracle=_stack_oracle)
+def stack(B, arrays: Sequence[Array], axis: int = 0):
     """Join tensors of one shape along a new axis.
 
     Parameters
@@ -617,17 +616,32 @@ def stack(arrays: Sequence[Tensor], axis: int = 0):
     Returns
     -------
     Tensor.
+
+    Raises
+    ------
+    ShapeError : shapes differ, or the axis is out of range.
     """
-    tensors = [as_tensor("stack", a) for a in arrays]
-    if not tensors:
-        raise ShapeError("stack: needs at least one tensor.")
-    first = tensors[0].shape
-    for number, other in enumerate(tensors):
-        if other.shape != first:
-            raise ShapeError(f"stack: tensor {number} has shape {other.shape}, the first {first}.")
-    where = shapes.normalize_axis("stack", axis, len(first) + 1)
-    apart = (*first[:where], 1, *first[where:])
-    return concat([reshape(t, apart) for t in tensors], axis=where)
+    shape = arrays[0].shape
+    apart = (*shape[:axis], 1, *shape[axis:])
+    return B.concat([B.reshape(x, apart) for x in arrays], axis=axis)
+
+
+@stack.prepare_shapes
+def _(arrays_shapes, axis):
+    first = arrays_shapes[0]
+    for number, other in enumerate(arrays_shapes):
+        if other != first:
+            raise ShapeError(f"stack: tensor {number} has shape {other}, the first {first}.")
+    return {"axis": shapes.normalize_axis("stack", axis, len(first) + 1)}
+
+
+@stack.vjp("arrays")
+def _(g, axis, needs):
+    before = (slice(None),) * axis
+    return tuple(g[(*before, i)] if needed else None for i, needed in enumerate(needs))
+
+
+stack.flops(cost.free)
 
 
 @stack.samples
@@ -638,7 +652,7 @@ def _():
 
 @stack.errors
 def _():
-    yield Failure(lambda: stack([]), ShapeError, r"needs at least one tensor")
+    yield Failure(lambda: stack([]), DTypeError, r"needs at least one tensor")
     yield Failure(lambda: stack([_zeros(2), _zeros(3)]), ShapeError, r"tensor 1 has shape \(3,\)")
 
 
@@ -682,12 +696,12 @@ def split(B, x: Array, sizes: Sequence[int], axis: int = 0):
     return tuple(pieces)
 
 
-@split.prepare
-def _(x, sizes, axis):
-    axis = shapes.normalize_axis("split", axis, x.ndim)
+@split.prepare_shapes
+def _(x_shape, sizes, axis):
+    axis = shapes.normalize_axis("split", axis, len(x_shape))
     parts = shapes.as_shape("split", sizes)
-    if sum(parts) != x.shape[axis]:
-        raise ShapeError(f"split: sizes {parts} do not add up to axis {axis} of shape {x.shape}.")
+    if sum(parts) != x_shape[axis]:
+        raise ShapeError(f"split: sizes {parts} do not add up to axis {axis} of shape {x_shape}.")
     return {"sizes": parts, "axis": axis}
 
 
@@ -741,7 +755,7 @@ matrix_transpose.samples(lambda: (sample((3, 4)), sample((2, 3, 4))))
 class Transfer(Primitive):
     """The one op with two backends: its result lives on another device than its input."""
 
-    def run(self, inputs, attributes):
+    def run(self, inputs, attributes, ready=False):
         """Copy through host memory and record."""
         x = inputs[0]
         target = registry.get(attributes["device"])

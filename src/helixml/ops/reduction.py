@@ -6,6 +6,7 @@ The gradient of a sum is a broadcast, the gradient of a maximum goes to where th
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,21 @@ from helixml.shapes import Axis
 Array = Any
 
 
-def _axes(name, x, axis, keepdims):
-    return {"axis": shapes.normalize_axes(name, axis, x.ndim), "keepdims": bool(keepdims)}
+def _axes(name, shape, axis, keepdims):
+    return {"axis": shapes.normalize_axes(name, axis, len(shape)), "keepdims": bool(keepdims)}
 
 
-def _nonempty(name, x, axis, keepdims):
-    chosen = _axes(name, x, axis, keepdims)
-    if any_empty := [a for a in chosen["axis"] if x.shape[a] == 0]:
+def _nonempty(name, shape, axis, keepdims):
+    chosen = _axes(name, shape, axis, keepdims)
+    if any_empty := [a for a in chosen["axis"] if shape[a] == 0]:
         raise ShapeError(
-            f"{name}: has no value over an empty axis: axis {any_empty[0]} of shape {x.shape}."
+            f"{name}: has no value over an empty axis: axis {any_empty[0]} of shape {shape}."
         )
     return chosen
 
 
-def _typed_axes(name, x, axis, keepdims, dtype):
-    chosen = _axes(name, x, axis, keepdims)
+def _typed_axes(name, shape, axis, keepdims, dtype):
+    chosen = _axes(name, shape, axis, keepdims)
     return chosen if dtype is None else {**chosen, "dtype": dtypes.parse(dtype)}
 
 
@@ -113,7 +114,7 @@ def sum(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeL
     return B.astype(B.sum(B.astype(x, dtype), axis=axis, keepdims=keepdims), dtype)
 
 
-sum.prepare(lambda x, axis, keepdims, dtype: _typed_axes("sum", x, axis, keepdims, dtype))
+sum.prepare_shapes(partial(_typed_axes, "sum"))
 sum.flops(cost.folded)
 sum.vjp("x")(lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
 
@@ -158,7 +159,7 @@ def prod(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DType
     return B.astype(B.prod(B.astype(x, dtype), axis=axis, keepdims=keepdims), dtype)
 
 
-prod.prepare(lambda x, axis, keepdims, dtype: _typed_axes("prod", x, axis, keepdims, dtype))
+prod.prepare_shapes(partial(_typed_axes, "prod"))
 prod.options["exact_dtype"] = False
 prod.flops(cost.folded)
 prod.errors(_bad_axes(prod))
@@ -218,7 +219,7 @@ def _extreme(name, summary, oracle):
     Gradient: g where the value was found, shared equally between ties.
     """
     op = primitive(forward, oracle=oracle)
-    op.prepare(lambda x, axis, keepdims: _nonempty(name, x, axis, keepdims))
+    op.prepare_shapes(partial(_nonempty, name))
     op.flops(cost.folded)
 
     @op.vjp("x")
@@ -261,7 +262,7 @@ def _truth(name, summary, oracle):
     Tensor, bool.
     """
     op = primitive(forward, oracle=oracle)
-    op.prepare(lambda x, axis, keepdims: _axes(name, x, axis, keepdims))
+    op.prepare_shapes(partial(_axes, name))
     op.flops(cost.folded)
     op.samples(lambda: (sample(booleans(3, 4), axis=1), sample(booleans(0, 2), axis=0)))
     op.errors(_bad_axes(op))
@@ -292,12 +293,12 @@ def _position(name, summary, oracle):
     """
     op = primitive(forward, oracle=oracle)
 
-    @op.prepare
-    def _(x, axis, keepdims):
+    @op.prepare_shapes
+    def _(shape, axis, keepdims):
         if axis is not None:
-            axis = shapes.normalize_axis(name, axis, x.ndim)
-        if x.size == 0 or (axis is not None and x.shape[axis] == 0):
-            raise ShapeError(f"{name}: has no position in an empty axis, the shape is {x.shape}.")
+            axis = shapes.normalize_axis(name, axis, len(shape))
+        if 0 in shape:
+            raise ShapeError(f"{name}: has no position in an empty axis, the shape is {shape}.")
         return {"axis": axis, "keepdims": bool(keepdims)}
 
     op.flops(cost.folded)
@@ -360,26 +361,42 @@ def _count(shape, axes):
     return math.prod([shape[a] for a in axes])
 
 
-@composite(oracle=np.mean)
-def mean(x: Tensor, axis: Axis = None, keepdims: bool = False):
+@primitive(dtype="float", oracle=np.mean)
+def mean(B, x: Array, axis: Axis = None, keepdims: bool = False):
     """Return the arithmetic mean over axes; integers are averaged in the default float.
 
     Parameters
     ----------
-    x : Tensor, not empty over ``axis``.
+    x : Tensor, not empty over ``axis``. 16-bit floats are averaged in float32.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
 
     Returns
     -------
     Tensor, a float dtype.
+
+    Raises
+    ------
+    ShapeError : an axis is empty, out of range or named twice.
+
+    Notes
+    -----
+    Gradient: g / n, broadcast over the n values of each mean.
     """
-    shape = x.shape
-    axes = shapes.normalize_axes("mean", axis, len(shape))
-    count = _count(shape, axes)
-    if count == 0:
-        raise ShapeError(f"mean: has no value over an empty axis of shape {shape}.")
-    return multiply(sum(as_float(x), axis=axes, keepdims=keepdims), 1 / count)
+    dtype = B.dtype_of(x)
+    wide = dtypes.accumulation(dtype)
+    share = B.asarray(1 / _count(x.shape, axis), dtype=wide)
+    total = B.sum(B.astype(x, wide), axis=axis, keepdims=keepdims)
+    return B.astype(B.ensure(B.multiply(total, share)), dtype)
+
+
+mean.prepare_shapes(partial(_nonempty, "mean"))
+mean.flops(lambda x, out: cost.folded(x, out) + out.size)
+
+
+@mean.vjp("x")
+def _(g, x_shape, axis, keepdims):
+    return spread(g * (1 / _count(x_shape, axis)), x_shape, axis, keepdims)
 
 
 mean.samples(_over_axes)

@@ -243,6 +243,8 @@ class CpuBackend(BackendBase):
 
     def take(self, x: Array, indices: Array, *, axis: int) -> Array:
         """Return the entries of ``x`` along ``axis`` at ``indices``."""
+        if indices.size * x.size <= _SMALL_TAKE:
+            return x.take(indices, axis)
         fast = self._function("take", x.dtype)
         taken = None if fast is None else fast(x, indices, axis=axis)
         return np.take(x, indices, axis=axis) if taken is None else taken
@@ -263,7 +265,11 @@ class CpuBackend(BackendBase):
 
     def sum(self, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
         """Return the sum; 16-bit floats add up in float32, integers in 64 bits."""
-        fast = None if x.size <= FEW else self._function("sum", x.dtype)
+        if x.size <= FEW and x.dtype in _COMPILED_DTYPES:
+            every = None if len(axis) == x.ndim else axis  # which NumPy does sooner
+            total: Array = np.add.reduce(x, axis=every, keepdims=keepdims)  # type: ignore[call-overload]
+            return total
+        fast = self._function("sum", x.dtype)
         summed = None if fast is None else fast(x, axis=axis, keepdims=keepdims)
         if summed is not None:
             return summed
@@ -290,6 +296,8 @@ class CpuBackend(BackendBase):
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Return the matrix product; 16-bit floats are multiplied in float32."""
+        if x.size <= FEW and y.size <= FEW and x.dtype in _COMPILED_DTYPES:
+            return np.matmul(x, y)
         product = self._product if config.get().kernels else np.matmul
         if x.dtype in dtypes.HALVES:
             return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
@@ -372,6 +380,7 @@ class CpuBackend(BackendBase):
 
 
 _COMPILED_DTYPES = (dtypes.float32, dtypes.float64)
+_SMALL_TAKE = 1 << 12  # what is taken times what there is, up to which NumPy is as fast
 
 
 def _sortable(x: Array) -> Array:
