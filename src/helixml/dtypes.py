@@ -100,6 +100,22 @@ def is_differentiable(dtype: DType) -> bool:
     return dtype in DIFFERENTIABLE
 
 
+def check_cast(op: str, source: DType, target: DType) -> None:
+    """Raise unless a cast from ``source`` to ``target`` keeps imaginary parts."""
+    if _KINDS[source] == "c" and _KINDS[target] in "uif":
+        raise DTypeError(
+            f"{op}: {source} to {target} would drop the imaginary part. "
+            "Hint: real(x), imag(x) or abs(x)."
+        )
+
+
+def check_floating(op: str, name: str, dtype: DType) -> None:
+    """Raise unless the argument ``name`` of ``op`` has a real floating-point type."""
+    if _KINDS[dtype] != "f":
+        hint = "real(x), imag(x) or abs(x)" if _KINDS[dtype] == "c" else "astype('float32')"
+        raise DTypeError(f"{op}: {name} must be a float, not {dtype}. Hint: {hint}.")
+
+
 def as_integer(op: str, name: str, value: Any) -> int:
     """Return the argument ``name`` of ``op`` as an integer."""
     try:

@@ -20,6 +20,7 @@ cdef class Op:
     cdef public bint plain
     cdef public bint leading
     cdef public dict settled
+    cdef public object real_only
     cdef public object oracle
     cdef public object make_samples
     cdef public object make_errors
@@ -36,6 +37,7 @@ cdef class Primitive(Op):
     cdef public bint view
     cdef public tuple promotes
     cdef public bint direct
+    cdef public bint holomorphic
     cdef public tuple bound
     cdef public object prepare_attributes
     cdef public dict remembered

@@ -13,6 +13,8 @@ three kinds.
   have kernels. Where it has none, the body runs; higher derivatives always use the body.
 
 Rules never sum over broadcast axes and never cast: `saving.fit` does that once, for all of them.
+Nor do those of a ``holomorphic`` op conjugate: with g = dL/dRe + i dL/dIm the gradient of y = f(x)
+is g conj(f'(x)), and `Primitive.pull` makes that of the rule g f'(x) of school.
 In a forward rule the parameters annotated ``Array`` are inputs, in a composite those annotated
 ``Tensor``; all others are attributes. Read `tape` before this; `saving`, what a node
 keeps, beside it.
@@ -64,8 +66,9 @@ class Op:
     kind = "op"
     explain = None  # see `Primitive.diagnose`
 
-    def __init__(self, function, name, skip):
+    def __init__(self, function, name, skip, real_only=None):
         self.name = name or function.__name__
+        self.real_only = real_only  # None, or what to do instead with complex numbers
         self.function = function
         self.__doc__ = function.__doc__
         self.__name__ = self.name
@@ -227,6 +230,16 @@ class Op:
             reason = str(mismatch)
         return DTypeError(f"{self.name}: {reason}. Hint: {self.name}{signature}.")
 
+    def refused(self, dtype):
+        """Return the error for complex numbers, which this op does not take."""
+        return DTypeError(f"{self.name}: takes real numbers, not {dtype}. Hint: {self.real_only}.")
+
+    def check_real(self, values):
+        """Raise if there is a complex tensor among ``values`` and the op takes none."""
+        for value in values:
+            if isinstance(value, Tensor) and value.dtype.kind == "c":
+                raise self.refused(value.dtype)
+
     def missing(self, name):
         """Return the error for None as the input ``name``, which is not optional."""
         return DTypeError(f"{self.name}: {name} is None. Hint: {self.name}{self.__signature__}.")
@@ -258,9 +271,12 @@ class Primitive(Op):
 
     kind = "primitive"
 
-    def __init__(self, function, name, dtype, view, promotes, direct):
-        Op.__init__(self, function, name, 1)  # the first parameter is the backend
+    def __init__(
+        self, function, name, dtype, view, promotes, direct, holomorphic=False, real_only=None
+    ):
+        Op.__init__(self, function, name, 1, real_only)  # the first parameter is the backend
         self.direct = direct
+        self.holomorphic = holomorphic
         self.bound = (None, None)  # a backend, and its function of this op's name
         self.dtype_rule = dtype
         self.view = view
@@ -366,7 +382,11 @@ class Primitive(Op):
             bound[0] is not backend
             or y._backend is not backend
             or dtype_of(y) is not dtype
-            or not (self.dtype_rule is None or dtype is _FLOAT32 or dtype is _FLOAT64)
+            or not (
+                dtype is _FLOAT32
+                or dtype is _FLOAT64
+                or (self.dtype_rule is None and (self.real_only is None or dtype.kind != "c"))
+            )
             or self.prepare_attributes is not None
         ):
             return self.run(inputs, _NO_ATTRS)
@@ -453,6 +473,8 @@ class Primitive(Op):
         if not uniform or first is None:
             inputs = self.to_tensors(inputs)
             first, arrays, mask = self.promote(inputs)
+        elif self.real_only is not None and dtype is not None and dtype.kind == "c":
+            raise self.refused(dtype)
         backend = first._backend
         if self.prepare_attributes is not None and not ready:
             attributes = self.prepared(inputs, attributes)
@@ -544,6 +566,8 @@ class Primitive(Op):
         dtype = dtypes.result_type(*operands) if operands else None
         if self.dtype_rule == "float" and dtype is not None:
             dtype = dtypes.as_float(dtype)
+        if self.real_only is not None and dtype is not None and dtype.kind == "c":
+            raise self.refused(dtype)
         backend = first._backend
         arrays = []
         for i in range(len(inputs)):
@@ -604,6 +628,12 @@ class Primitive(Op):
                 mask |= 1 if self.variadic else 1 << i
         plan = self.plans[mask]
         g = materialized(node, cotangents)
+        turned = False
+        if self.holomorphic:
+            dtype = dtype_of(g)
+            turned = dtype is not _FLOAT32 and dtype.kind == "c"
+        if turned:
+            g = OPS.conj(g)
         values = plan.read(node, g, needs)
         gradients = [None] * len(needs)
         done = set()
@@ -620,12 +650,12 @@ class Primitive(Op):
                     if needs[j]:
                         gradients[j] = fit(result[j], node, j)
             elif len(answers) == 1:
-                gradients[i] = fit(result, node, i)
+                gradients[i] = fit(OPS.conj(result) if turned else result, node, i)
             else:
                 for name, gradient in zip(answers, result, strict=True):
                     j = self.inputs.index(name)
                     if needs[j] and gradient is not None:
-                        gradients[j] = fit(gradient, node, j)
+                        gradients[j] = fit(OPS.conj(gradient) if turned else gradient, node, j)
         return gradients
 
     def rule_for(self, i):
@@ -693,8 +723,8 @@ class Composite(Op):
 
     kind = "composite"
 
-    def __init__(self, function, name):
-        Op.__init__(self, function, name, 0)
+    def __init__(self, function, name, real_only):
+        Op.__init__(self, function, name, 0, real_only)
         names = self.parameters[: self.positional]
         self.converts = tuple([n in self.inputs and not self.variadic for n in names])
         self.convertible = frozenset([] if self.variadic else self.inputs)
@@ -709,6 +739,8 @@ class Composite(Op):
             if name in self.convertible and not isinstance(value, Tensor):
                 args, kwargs = self.converted_by_name(args, kwargs)
                 break
+        if self.real_only is not None:
+            self.check_real((*args, *kwargs.values()))
         try:
             return self.function(*args, **kwargs)
         except HelixError:
@@ -762,8 +794,8 @@ class Fused(Op):
 
     kind = "fused"
 
-    def __init__(self, function, name, writes, integers):
-        Op.__init__(self, function, name, 0)
+    def __init__(self, function, name, writes, integers, real_only):
+        Op.__init__(self, function, name, 0, real_only)
         self.integers = frozenset([self.inputs.index(n) for n in integers])
         self.writes = tuple(writes)
         self.check_call = None
@@ -815,6 +847,8 @@ class Fused(Op):
             if first is not None:
                 kernel = first._backend.kernels.find(self.name, arrays, attributes, self.integers)
             if kernel is None:
+                if self.real_only is not None:
+                    self.check_real(tensors)
                 return self.define(tensors, attributes)
             if self.writes:
                 for tensor in written:
@@ -890,6 +924,8 @@ def primitive(
     view=False,
     promotes=None,
     direct=False,
+    holomorphic=False,
+    real_only=None,
     oracle=None,
 ):
     """Make a `Primitive` of a forward rule ``(B, inputs..., attributes...)``.
@@ -901,29 +937,33 @@ def primitive(
     view : the result may share memory with the first input.
     promotes : names of the inputs that are promoted together; all of them if left out.
     direct : the rule is nothing but the backend's function of the op's name, called without detour.
+    holomorphic : complex numbers have the derivative that real ones have, in every input. The rules
+        are those of real numbers, and the engine conjugates. Rules of another op that takes complex
+        numbers turn dL/dRe + i dL/dIm of its one result into that of its inputs themselves.
+    real_only : None, or what to do instead with complex numbers, which the op then refuses.
     oracle : an independent NumPy function for the tests, given float64 arrays.
     """
 
     def define(f):
-        op = Primitive(f, name, dtype, view, promotes, direct)
+        op = Primitive(f, name, dtype, view, promotes, direct, holomorphic, real_only)
         op.oracle = oracle
         return op
 
     return define if function is None else define(function)
 
 
-def composite(function=None, *, name=None, oracle=None):
-    """Make a `Composite` of a function of tensors."""
+def composite(function=None, *, name=None, real_only=None, oracle=None):
+    """Make a `Composite` of a function of tensors; ``real_only`` as for `primitive`."""
 
     def define(f):
-        op = Composite(f, name)
+        op = Composite(f, name, real_only)
         op.oracle = oracle
         return op
 
     return define if function is None else define(function)
 
 
-def fused(function=None, *, name=None, writes=(), integers=(), oracle=None):
+def fused(function=None, *, name=None, writes=(), integers=(), real_only=None, oracle=None):
     """Make a `Fused` op of its definition.
 
     Parameters
@@ -931,10 +971,11 @@ def fused(function=None, *, name=None, writes=(), integers=(), oracle=None):
     writes : names of the inputs that it overwrites.
     integers : names of the inputs that are integers (the op's check must see to it); all others
         have one float dtype when a kernel gets them.
+    real_only : as for `primitive`. Kernels are for real numbers in any case.
     """
 
     def define(f):
-        op = Fused(f, name, writes, integers)
+        op = Fused(f, name, writes, integers, real_only)
         op.oracle = oracle
         return op
 

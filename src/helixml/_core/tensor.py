@@ -259,11 +259,13 @@ class Tensor:
         ------
         InplaceError : the tensor was computed by an op, or requires a gradient while recording.
         ShapeError : ``value`` does not broadcast to this shape.
+        DTypeError : ``value`` is complex, and this tensor is not.
         """
         backend = self._backend
         value = as_tensor("assign_", value, self)
         if value._backend is not backend:
             raise device_mismatch("assign_", self, value)
+        dtypes.check_cast("assign_", value.dtype, self.dtype)
         source = value._array
         if tuple(source.shape) != self.shape:
             try:

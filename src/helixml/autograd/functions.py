@@ -8,7 +8,7 @@ from typing import Any
 
 from helixml._core.tensor import Tensor
 from helixml.autograd.level import Function, enter
-from helixml.dtypes import as_integer
+from helixml.dtypes import as_integer, kind
 from helixml.errors import DTypeError, GraphError
 
 __all__ = ["grad", "value_and_grad"]
@@ -20,7 +20,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     Parameters
     ----------
     f : function of Tensors (arrays and numbers are converted), or of tuples, lists and dicts of
-        them, to a scalar Tensor.
+        them, to a real scalar Tensor.
     argnums : which positional arguments to differentiate with respect to.
 
     Returns
@@ -30,7 +30,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     Raises
     ------
-    GraphError : f's value is no scalar or does not depend on tensors.
+    GraphError : f's value is complex, no scalar, or does not depend on tensors.
 
     Examples
     --------
@@ -51,6 +51,11 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
                 f"grad: the function returned shape {value.shape}, it must return a scalar. "
                 "Hint: .sum() or .mean()."
             )
+        if kind(value.dtype) == "c":
+            raise GraphError(
+                f"grad: the function returned a complex number ({value.dtype}), which does not "
+                "grow or shrink. Hint: return its real(), imag() or abs()."
+            )
         # Record the gradients only if somebody outside can differentiate them.
         again = level.is_seen_outside([value])
         found = level.arranged(level.pull([value], [None], again))
@@ -65,12 +70,23 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     Parameters
     ----------
-    f : function of Tensors, or of tuples, lists and dicts of them, to a scalar Tensor.
+    f : function of Tensors, or of tuples, lists and dicts of them, to a real scalar Tensor.
     argnums : which positional arguments to differentiate with respect to.
 
     Returns
     -------
     Function with f's arguments that returns the gradient, a tuple if ``argnums`` is a sequence.
+
+    Raises
+    ------
+    GraphError : f's value is complex, no scalar, or does not depend on tensors.
+
+    Notes
+    -----
+    The gradient of a complex x = a + ib is dL/da + i dL/db: the direction in which L grows most,
+    so that ``x - lr * gradient`` descends. It is that of y times the conjugate of dy/dx where a
+    holomorphic y(x) leads to L. So it is for `backward` and all of `autograd`: a cotangent g says
+    that L changes by Re(conj(g) dy).
 
     Examples
     --------
@@ -78,6 +94,8 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> cube = lambda x: x * x * x
     >>> hx.grad(cube)(2.0), hx.grad(hx.grad(cube))(2.0)
     (tensor(12.), tensor(12.))
+    >>> hx.grad(lambda z: hx.abs(z) ** 2)(hx.tensor(1.0 + 2.0j))
+    tensor(2.+4.j, dtype=complex64)
     >>> hx.grad(lambda p: (p["w"] * p["x"]).sum())({"w": hx.tensor(2.0), "x": hx.tensor(3.0)})
     {'w': tensor(3.), 'x': tensor(2.)}
     """

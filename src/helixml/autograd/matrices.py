@@ -10,8 +10,8 @@ from helixml._core.tensor import Tensor
 from helixml.autograd.functions import as_numbers, grad
 from helixml.autograd.level import Function, Level, enter
 from helixml.autograd.reverse import check_float
-from helixml.dtypes import as_integer
-from helixml.errors import ValueRangeError
+from helixml.dtypes import as_integer, kind
+from helixml.errors import NotDifferentiableError, ValueRangeError
 from helixml.ops.creation import arange, zeros
 from helixml.ops.logic import equal
 from helixml.ops.movement import concat, stack
@@ -40,7 +40,8 @@ def jacobian(
     Raises
     ------
     ValueRangeError : ``chunk`` is not positive.
-    NotDifferentiableError : an input or output is of a dtype without gradients.
+    NotDifferentiableError : an input or output is of a dtype without gradients, or an output is
+        complex.
 
     Notes
     -----
@@ -65,6 +66,11 @@ def jacobian(
         outputs, form = level.outputs()
         for y in outputs:
             check_float("jacobian", y)
+            if kind(y.dtype) == "c":
+                raise NotDifferentiableError(
+                    f"jacobian: an output is {y.dtype}; as its real and its imaginary part move, "
+                    "there are two derivatives. Hint: a function to real(y) and imag(y), or jvp."
+                )
         again = level.is_seen_outside(outputs)
         blocks = []
         for y in outputs:

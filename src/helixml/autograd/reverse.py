@@ -52,10 +52,16 @@ def _start(op: str, y: Tensor, gradient: Any) -> Tensor:
                 f"{op}: a tensor of shape {y.shape} needs a starting gradient of that shape. "
                 "Hint: y.sum().backward(), or y.backward(gradient)."
             )
+        if dtypes.kind(y.dtype) == "c":
+            raise GraphError(
+                f"{op}: a complex number ({y.dtype}) does not grow or shrink. "
+                "Hint: real(y), imag(y) or abs(y), or a starting gradient dL/dRe + i dL/dIm."
+            )
         return ones_like(y)
     gradient = as_tensor(op, gradient, y)
     if gradient.shape != y.shape:
         raise ShapeError(f"{op}: the gradient is {gradient.shape}, the tensor is {y.shape}.")
+    dtypes.check_cast(op, gradient.dtype, y.dtype)
     start: Tensor = gradient if gradient.dtype == y.dtype else gradient.astype(y.dtype)
     return start
 

@@ -110,12 +110,13 @@ class BackendBase:
     # Elementwise
 
     def sigmoid(self, x: Array, /) -> Array:
-        """Return 1 / (1 + exp(-x)); exp(-|x|) cannot overflow."""
-        e = self.exp(self.negative(self.abs(x)))
-        one = self._number(1, self.dtype_of(x))
-        zero = self._number(0, self.dtype_of(x))
-        numerator = self.where(self.greater_equal(x, zero), one, e)
-        return self.divide(numerator, self.add(one, e))
+        """Return 1 / (1 + exp(-x)); exp(-|x|) cannot overflow, nor |real(x)| for complex x."""
+        dtype = self.dtype_of(x)
+        one = self._number(1, dtype)
+        size = self.real(x) if dtypes.kind(dtype) == "c" else x
+        right = self.greater_equal(size, self._number(0, self.dtype_of(size)))
+        e = self.exp(self.where(right, self.negative(x), x))
+        return self.divide(self.where(right, one, e), self.add(one, e))
 
     def erf(self, x: Array, /) -> Array:
         """Return the error function; 16-bit floats are computed in float32.

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from helixml import dtypes
+from helixml.backends.base import BackendBase
 from helixml.backends.cpu import CpuBackend
 from helixml.backends.dispatch import Kernel, KernelTable
 from helixml.device import Device
@@ -67,7 +68,9 @@ class ReferenceBackend(CpuBackend):
         return product
 
     def sigmoid(self, x: Array, /) -> Array:
-        """Return 1 / (1 + exp(-x)), element by element."""
+        """Return 1 / (1 + exp(-x)), element by element; of complex numbers as `base` does."""
+        if x.dtype.kind == "c":
+            return BackendBase.sigmoid(self, x)
         result = np.empty_like(x)
         for i in np.ndindex(x.shape):
             result[i] = sigmoid(float(x[i]))

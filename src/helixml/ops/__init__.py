@@ -208,6 +208,7 @@ for _name, _function in {
     "bitwise_or": bitwise_or,
     "bitwise_right_shift": bitwise_right_shift,
     "bitwise_xor": bitwise_xor,
+    "conj": conj,
     "convert": _convert,
     "device_mismatch": interop.device_mismatch,
     "divide": divide,

@@ -15,6 +15,7 @@ from helixml._core.samples import Failure, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError
 from helixml.ops.elementwise import exp, log1p, negative, sigmoid, where
+from helixml.ops.logic import NO_ORDER
 from helixml.ops.movement import as_float
 from helixml.ops.special import erf
 
@@ -36,7 +37,7 @@ def _with_tails():
     yield sample(values(-90.0, -12.0, -0.0, 0.0, 12.0, 90.0), value_only=True)
 
 
-@composite(oracle=lambda x: np.maximum(x, 0))
+@composite(real_only=NO_ORDER, oracle=lambda x: np.maximum(x, 0))
 def relu(x: Tensor):
     """Return max(x, 0). The gradient at 0 is 0.
 
@@ -55,7 +56,7 @@ relu.samples(_elementwise)
 
 
 def _silu_oracle(x):
-    return x * np.exp(-np.logaddexp(0.0, -x))
+    return x * sigmoid.oracle(x)
 
 
 @fused(oracle=_silu_oracle)
@@ -88,7 +89,7 @@ def _gelu_oracle(x):
     return x * 0.5 * (1 + _erf_oracle(x / math.sqrt(2)))
 
 
-@fused(oracle=_gelu_oracle)
+@fused(real_only="silu(x) takes complex numbers", oracle=_gelu_oracle)
 def gelu(x: Tensor):
     """Return x Phi(x) with the normal distribution's Phi(x) = (1 + erf(x / sqrt(2))) / 2.
 
@@ -122,7 +123,7 @@ def gelu(x: Tensor):
 gelu.samples(_with_tails)
 
 
-@fused(oracle=lambda x: np.logaddexp(0.0, x))
+@fused(real_only="log(1 + exp(x))", oracle=lambda x: np.logaddexp(0.0, x))
 def softplus(x: Tensor):
     """Return log(1 + e^x), as max(x, 0) + log1p(e^-|x|) so that nothing overflows.
 
@@ -209,10 +210,7 @@ def gelu_gate(x: Tensor, gate: Tensor):
 
 def _check_gate(op, x, gate):
     for name, tensor in (("x", x), ("gate", gate)):
-        if not dtypes.is_floating(tensor.dtype):
-            raise DTypeError(
-                f"{op}: {name} must be a float, not {tensor.dtype}. Hint: astype('float32')."
-            )
+        dtypes.check_floating(op, name, tensor.dtype)
     if x.shape != gate.shape:
         raise ShapeError(
             f"{op}: x is {x.shape}, gate is {gate.shape}; they must have one shape. "

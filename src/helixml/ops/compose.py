@@ -11,7 +11,7 @@ from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ValueRangeError
 from helixml.ops import reduction
 from helixml.ops.elementwise import maximum, minimum
-from helixml.ops.logic import equal, logical_or
+from helixml.ops.logic import NO_ORDER, equal, logical_or
 from helixml.ops.numbers import positive
 
 
@@ -19,7 +19,7 @@ def _clip_oracle(x, min=None, max=None):
     return np.clip(x, min, max)
 
 
-@composite(oracle=_clip_oracle)
+@composite(real_only=NO_ORDER, oracle=_clip_oracle)
 def clip(x: Tensor, min: float | None = None, max: float | None = None):
     """Bound values to [min, max]. The gradient is 0 outside and halved exactly on a bound.
 

@@ -60,6 +60,7 @@ def _numpy(op: str, data: Any, dtype: dtypes.DType | None) -> np.ndarray[Any, An
         elif array.dtype == np.complex128:
             dtype = dtypes.complex64
     target = dtypes.parse(array.dtype if dtype is None else dtype)
+    dtypes.check_cast(op, dtypes.parse(array.dtype), target)
     return array if array.dtype == target else array.astype(target)
 
 
@@ -241,8 +242,9 @@ def full(shape: Any, fill_value: Any, dtype: DTypeLike = None, device: DeviceLik
         if scalar.size != 1:
             raise ShapeError(f"full: the value must be one number, its shape is {scalar.shape}.")
         value = scalar.item()
-    if dtype is None:
-        dtype = dtypes.result_type(type(value))
+    kind = dtypes.result_type(type(value))
+    dtype = kind if dtype is None else dtypes.parse(dtype)
+    dtypes.check_cast("full", kind, dtype)
     return _filled("full", shape, dtype, device, value=value)
 
 

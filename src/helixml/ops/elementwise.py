@@ -18,7 +18,7 @@ from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
 from helixml._core.tensor import as_tensor
 from helixml.errors import ShapeError, ValueRangeError
-from helixml.ops.logic import equal, greater, isfinite, logical_and, logical_not
+from helixml.ops.logic import NO_ORDER, equal, greater, isfinite, logical_and, logical_not
 
 Array = Any  # a raw array of the backend
 
@@ -106,7 +106,7 @@ subtract.vjp("y")(lambda g: -g)
 subtract.samples(pairs)
 
 
-@primitive(direct=True, oracle=np.multiply)
+@primitive(direct=True, holomorphic=True, oracle=np.multiply)
 def multiply(B, x: Array, y: Array):
     """Multiply elementwise, x y. Gradient: g y and g x.
 
@@ -126,7 +126,7 @@ multiply.vjp("y")(lambda g, x: g * x)
 multiply.samples(pairs)
 
 
-@primitive(dtype="float", direct=True, oracle=np.divide)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=np.divide)
 def divide(B, x: Array, y: Array):
     """Divide elementwise, x / y; integers divide to the default float.
 
@@ -159,7 +159,7 @@ def _():
     yield sample(values(1.0, 0.0, -1.0, 2.0), values(0.0, 1.0, np.inf, np.nan), value_only=True)
 
 
-@primitive(direct=True, oracle=np.floor_divide)
+@primitive(direct=True, real_only=NO_ORDER, oracle=np.floor_divide)
 def floor_divide(B, x: Array, y: Array):
     """Divide and round toward minus infinity, floor(x / y). Gradient: 0.
 
@@ -184,7 +184,7 @@ def _():
     yield sample(integers(3, 4, low=-5, high=5), integers(4, low=1, high=4))
 
 
-@primitive(direct=True, oracle=np.remainder)
+@primitive(direct=True, real_only=NO_ORDER, oracle=np.remainder)
 def remainder(B, x: Array, y: Array):
     """Return x - y floor(x / y), with the sign of y. Gradient: g and -g floor(x / y).
 
@@ -210,7 +210,7 @@ def _():
     yield sample(integers(3, 4, low=-5, high=5), integers(4, low=1, high=4))
 
 
-@primitive(direct=True, oracle=np.power)
+@primitive(direct=True, holomorphic=True, oracle=np.power)
 def pow(B, x: Array, y: Array):
     """Raise elementwise to a power, x^y.
 
@@ -276,7 +276,7 @@ def _():
     yield sample(values(0.0, 1.0, 2.0, np.inf), values(0.0, 0.0, -1.0, 0.5), value_only=True)
 
 
-@primitive(direct=True, oracle=np.maximum)
+@primitive(direct=True, real_only=NO_ORDER, oracle=np.maximum)
 def maximum(B, x: Array, y: Array):
     """Return the larger of x and y; nan if one is nan. At a tie the gradient is halved.
 
@@ -291,7 +291,7 @@ def maximum(B, x: Array, y: Array):
     return B.maximum(x, y)
 
 
-@primitive(direct=True, oracle=np.minimum)
+@primitive(direct=True, real_only=NO_ORDER, oracle=np.minimum)
 def minimum(B, x: Array, y: Array):
     """Return the smaller of x and y; nan if one is nan. At a tie the gradient is halved.
 
@@ -350,7 +350,7 @@ def abs(B, x: Array):
 
     Returns
     -------
-    Tensor, same shape and dtype.
+    Tensor, same shape and dtype; of complex numbers real.
     """
     return B.abs(x)
 
@@ -361,7 +361,7 @@ abs.samples(_everywhere)
 
 @primitive(direct=True, oracle=np.sign)
 def sign(B, x: Array):
-    """Return -1, 0 or 1 with the sign of x; nan stays nan. Gradient: 0.
+    """Return -1, 0 or 1 with the sign of x; x / |x| and 0 of complex numbers; nan stays nan.
 
     Parameters
     ----------
@@ -370,15 +370,29 @@ def sign(B, x: Array):
     Returns
     -------
     Tensor, same shape and dtype.
+
+    Notes
+    -----
+    Gradient: 0; of complex numbers (g - y real(conj(y) g)) / |x|, and 0 where x is 0.
     """
     return B.sign(x)
 
 
-sign.vjp("x")(lambda g: g * 0)
+@sign.vjp("x")
+def _(g, x):
+    if dtypes.kind(x.dtype) != "c":
+        return g * 0
+    from helixml.ops.numbers import conj, real
+
+    y, size = sign(x), abs(x)
+    across = g - y * real(conj(y) * g)  # moving x along y leaves y as it is
+    return where(equal(size, 0), 0, across / where(equal(size, 0), 1, size))
+
+
 sign.samples(_everywhere)
 
 
-@primitive(dtype="float", direct=True, oracle=np.sqrt)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=np.sqrt)
 def sqrt(B, x: Array):
     """Elementwise square root, y = x^(1/2).
 
@@ -412,7 +426,7 @@ def _():
     yield sample(values(0.0, -0.0, np.inf, np.nan, 1e-310), value_only=True)
 
 
-@primitive(direct=True, oracle=np.square)
+@primitive(direct=True, holomorphic=True, oracle=np.square)
 def square(B, x: Array):
     """Square elementwise, x^2. Gradient: 2 g x.
 
@@ -431,7 +445,7 @@ square.vjp("x")(lambda g, x: g * (2 * x))
 square.samples(_everywhere)
 
 
-@primitive(dtype="float", direct=True, oracle=np.exp)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=np.exp)
 def exp(B, x: Array):
     """Elementwise exponential, y = e^x. Gradient: g y.
 
@@ -455,7 +469,7 @@ def _():
     yield sample(values(0.0, -np.inf, np.inf, np.nan, -800.0), value_only=True)
 
 
-@primitive(dtype="float", direct=True, oracle=np.expm1)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=np.expm1)
 def expm1(B, x: Array):
     """Return y = e^x - 1, precise near 0. Gradient: g (y + 1).
 
@@ -474,7 +488,7 @@ expm1.vjp("x")(lambda g, out: chain(g, out + 1))
 expm1.samples(_everywhere)
 
 
-@primitive(dtype="float", direct=True, oracle=np.log)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=np.log)
 def log(B, x: Array):
     """Elementwise natural logarithm. Gradient: g / x.
 
@@ -498,7 +512,7 @@ def _():
     yield sample(values(0.0, -1.0, np.inf, np.nan), value_only=True)
 
 
-@primitive(dtype="float", direct=True, oracle=np.log1p)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=np.log1p)
 def log1p(B, x: Array):
     """Return log(1 + x), precise near 0. Gradient: g / (1 + x).
 
@@ -518,10 +532,10 @@ log1p.samples(domain(-0.8, 3.0))
 
 
 def _sigmoid_oracle(x):
-    return np.exp(-np.logaddexp(0.0, -x))
+    return 1 / (1 + np.exp(-x)) if x.dtype.kind == "c" else np.exp(-np.logaddexp(0.0, -x))
 
 
-@primitive(dtype="float", direct=True, oracle=_sigmoid_oracle)
+@primitive(dtype="float", direct=True, holomorphic=True, oracle=_sigmoid_oracle)
 def sigmoid(B, x: Array):
     """Return y = 1 / (1 + e^(-x)), without overflow. Gradient: g y (1 - y).
 
@@ -545,7 +559,7 @@ def _():
     yield sample(values(0.0, -np.inf, np.inf, np.nan, -90.0, 90.0), value_only=True)
 
 
-def _step_op(name, summary, oracle):
+def _step_op(name, summary, oracle, real_only="take real(x) and imag(x)"):
     """Make a piecewise constant op: its gradient is 0."""
 
     def forward(B, x: Array):
@@ -563,7 +577,7 @@ def _step_op(name, summary, oracle):
     -------
     Tensor, same shape and dtype.
     """
-    op = primitive(forward, direct=True, oracle=oracle)
+    op = primitive(forward, direct=True, real_only=real_only, oracle=oracle)
     op.vjp("x")(lambda g: g * 0)
     op.samples(_everywhere)
     return op
@@ -578,7 +592,7 @@ def _round_oracle(x):
     return x if x.dtype.kind in "biu" else np.rint(x)
 
 
-round = _step_op("round", "Round to the nearest integer, ties to even.", _round_oracle)
+round = _step_op("round", "Round to the nearest integer, ties to even.", _round_oracle, None)
 
 
 # Choosing

@@ -19,7 +19,7 @@ from helixml.ops import reduction
 from helixml.ops.activation import FLOPS, FLOPS_VJP, silu, softplus
 from helixml.ops.elementwise import divide, exp, sqrt, square, where
 from helixml.ops.indexing import take_along_axis
-from helixml.ops.logic import equal
+from helixml.ops.logic import NO_ORDER, equal
 from helixml.ops.movement import as_float, broadcast_to, concat, expand_dims, reshape
 from helixml.ops.scan import linear_scan
 
@@ -219,10 +219,8 @@ def _():
 
 def _need_floats(op, **tensors):
     for name, tensor in tensors.items():
-        if tensor is not None and not dtypes.is_floating(tensor.dtype):
-            raise DTypeError(
-                f"{op}: {name} must be a float, not {tensor.dtype}. Hint: astype('float32')."
-            )
+        if tensor is not None:
+            dtypes.check_floating(op, name, tensor.dtype)
 
 
 def _zeros(*shape):
@@ -235,7 +233,7 @@ def _softmax_oracle(x, axis=-1):
     return np.exp(x - np.logaddexp.reduce(x, axis=axis, keepdims=True))
 
 
-@fused(oracle=_softmax_oracle)
+@fused(real_only=NO_ORDER, oracle=_softmax_oracle)
 def softmax(x: Tensor, axis: int = -1):
     """Return exp(x) / sum(exp(x)) along an axis, shifted by the maximum so that nothing overflows.
 
@@ -278,7 +276,7 @@ def _log_softmax_oracle(x, axis=-1):
     return x - np.logaddexp.reduce(x, axis=axis, keepdims=True)
 
 
-@fused(oracle=_log_softmax_oracle)
+@fused(real_only=NO_ORDER, oracle=_log_softmax_oracle)
 def log_softmax(x: Tensor, axis: int = -1):
     """Return x - logsumexp(x) along an axis: the logarithm of `softmax`.
 

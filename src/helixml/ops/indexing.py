@@ -359,7 +359,7 @@ def _argsort_oracle(x, axis=-1, descending=False, stable=True):
     return np.argsort(-x if descending else x, axis=axis, kind="stable")
 
 
-@primitive(oracle=_argsort_oracle)
+@primitive(real_only="argsort(abs(x))", oracle=_argsort_oracle)
 def argsort(B, x: Array, axis: int = -1, descending: bool = False, *, stable: bool = True):
     """Return the positions that sort an axis; equal entries keep their order.
 

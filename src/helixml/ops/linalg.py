@@ -19,7 +19,7 @@ from helixml.ops.numbers import conj
 Array = Any
 
 
-@primitive(direct=True, oracle=np.matmul)
+@primitive(direct=True, holomorphic=True, oracle=np.matmul)
 def matmul(B, x: Array, y: Array):
     """Multiply matrices, batched over leading axes.
 

@@ -33,7 +33,7 @@ def _logarithm(base, oracle):
     -------
     Tensor, same shape, a float dtype.
     """
-    op = primitive(forward, dtype="float", direct=True, oracle=oracle)
+    op = primitive(forward, dtype="float", direct=True, holomorphic=True, oracle=oracle)
     op.vjp("x")(lambda g, x: quotient(g * scale, x))
 
     @op.samples
@@ -48,7 +48,7 @@ log2 = _logarithm(2, np.log2)
 log10 = _logarithm(10, np.log10)
 
 
-@primitive(dtype="float", direct=True, oracle=np.logaddexp)
+@primitive(dtype="float", direct=True, real_only="log(exp(x) + exp(y))", oracle=np.logaddexp)
 def logaddexp(B, x: Array, y: Array):
     """Return log(e^x + e^y), without overflow.
 

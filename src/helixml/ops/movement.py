@@ -363,7 +363,8 @@ def astype(x: Tensor, dtype: dtypes.DTypeLike, *, copy: bool = True, device: Any
     Parameters
     ----------
     x : Tensor, any shape.
-    dtype : what to cast to. Floats cut to integers lose their fraction, as in NumPy.
+    dtype : what to cast to. Floats cut to integers lose their fraction, as in NumPy; complex
+        numbers become real ones by `real`, `imag` or `abs` only.
     copy : taken for the array API's sake. Tensors are values: whether memory is shared is not seen.
     device : where to put the result; where ``x`` is if left out.
 
@@ -371,9 +372,14 @@ def astype(x: Tensor, dtype: dtypes.DTypeLike, *, copy: bool = True, device: Any
     -------
     Tensor, same shape.
 
+    Raises
+    ------
+    DTypeError : there is no such dtype, or the cast would drop an imaginary part.
+
     Notes
     -----
-    Gradient: g, cast back. A cast to an integer or boolean dtype carries no gradient.
+    Gradient: g, cast back; its real part if ``x`` is real. A cast to an integer or boolean dtype
+    carries no gradient.
 
     Examples
     --------
@@ -405,7 +411,13 @@ def cast(B, x: Array, dtype: dtypes.DTypeLike):
     return B.astype(x, dtype)
 
 
-cast.prepare(lambda x, dtype: {"dtype": dtypes.parse(dtype)})
+@cast.prepare
+def _(x, dtype):
+    dtype = dtypes.parse(dtype)
+    dtypes.check_cast("astype", x.dtype, dtype)
+    return {"dtype": dtype}
+
+
 cast.vjp("x")(lambda g: g)  # the engine casts every gradient to its input's dtype
 cast.oracle = lambda x, dtype: x.astype(dtypes.parse(dtype))
 cast.options["exact_dtype"] = False
@@ -429,6 +441,8 @@ def as_float(x: Tensor) -> Tensor:
 @cast.errors
 def _():
     yield Failure(lambda: astype(_zeros(2), "float31"), DTypeError, r"'float31' is not a dtype")
+    imaginary = astype(_zeros(2), "complex64")
+    yield Failure(lambda: astype(imaginary, "float32"), DTypeError, r"drop .* Hint: real\(x\)")
 
 
 @primitive(oracle=np.copy)

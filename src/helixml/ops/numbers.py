@@ -16,6 +16,7 @@ from helixml._core.op import composite, primitive
 from helixml._core.samples import domain, floats, pairs, sample, values
 from helixml._core.tensor import Tensor
 from helixml.ops.elementwise import sign, where
+from helixml.ops.logic import NO_ORDER
 
 Array = Any  # a raw array of the backend
 
@@ -77,7 +78,7 @@ def _():
     yield sample(values(0.0, -0.0, np.inf, np.nan), value_only=True)
 
 
-@primitive(dtype="float", direct=True, oracle=np.signbit)
+@primitive(dtype="float", direct=True, real_only=NO_ORDER, oracle=np.signbit)
 def signbit(B, x: Array):
     """Say elementwise whether the sign of x is minus, that of -0 included.
 
@@ -95,7 +96,7 @@ def signbit(B, x: Array):
 signbit.samples(lambda: (sample(values(0.0, -0.0, 1.0, -np.inf)), *_everywhere()))
 
 
-@primitive(dtype="float", direct=True, oracle=np.copysign)
+@primitive(dtype="float", direct=True, real_only=NO_ORDER, oracle=np.copysign)
 def copysign(B, x: Array, y: Array):
     """Return the magnitude of x with the sign of y.
 
@@ -138,7 +139,7 @@ def _nextafter_oracle(x, y):
     return np.nextafter(x, y)
 
 
-@primitive(dtype="float", direct=True, oracle=_nextafter_oracle)
+@primitive(dtype="float", direct=True, real_only=NO_ORDER, oracle=_nextafter_oracle)
 def nextafter(B, x: Array, y: Array):
     """Return the floating-point number that comes after x on the way to y.
 

@@ -19,8 +19,9 @@ from helixml._core.tensor import Tensor
 from helixml.dtypes import DTypeLike
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import log, multiply, sqrt, square, where
-from helixml.ops.logic import equal, isfinite
+from helixml.ops.logic import NO_ORDER, equal, isfinite
 from helixml.ops.movement import as_float, astype, broadcast_to, flip, reshape
+from helixml.ops.numbers import imag, real
 from helixml.shapes import Axis
 
 Array = Any
@@ -111,6 +112,7 @@ def sum(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeL
     """
     if dtype is None:
         return B.sum(x, axis=axis, keepdims=keepdims)
+    dtypes.check_cast("sum", B.dtype_of(x), dtype)
     return B.astype(B.sum(B.astype(x, dtype), axis=axis, keepdims=keepdims), dtype)
 
 
@@ -134,7 +136,7 @@ sum.options["exact_dtype"] = False
 sum.errors(_bad_axes(sum))
 
 
-@primitive(oracle=np.prod)
+@primitive(holomorphic=True, oracle=np.prod)
 def prod(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None):
     """Multiply over axes.
 
@@ -156,6 +158,7 @@ def prod(B, x: Array, axis: Axis = None, keepdims: bool = False, *, dtype: DType
     """
     if dtype is None:
         return B.prod(x, axis=axis, keepdims=keepdims)
+    dtypes.check_cast("prod", B.dtype_of(x), dtype)
     return B.astype(B.prod(B.astype(x, dtype), axis=axis, keepdims=keepdims), dtype)
 
 
@@ -218,7 +221,7 @@ def _extreme(name, summary, oracle):
     -----
     Gradient: g where the value was found, shared equally between ties.
     """
-    op = primitive(forward, oracle=oracle)
+    op = primitive(forward, real_only=NO_ORDER, oracle=oracle)
     op.prepare_shapes(partial(_nonempty, name))
     op.flops(cost.folded)
 
@@ -291,7 +294,7 @@ def _position(name, summary, oracle):
     -------
     Tensor, int64. The first position if there are ties. Carries no gradient.
     """
-    op = primitive(forward, oracle=oracle)
+    op = primitive(forward, real_only=NO_ORDER, oracle=oracle)
 
     @op.prepare_shapes
     def _(shape, axis, keepdims):
@@ -420,7 +423,7 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float 
 
     Returns
     -------
-    Tensor, a float dtype.
+    Tensor, a float dtype; of complex numbers real: the mean of |x - mean|^2.
     """
     axes = shapes.normalize_axes("var", axis, x.ndim)
     count = _count(x.shape, axes) - correction
@@ -430,7 +433,11 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float 
             f"{_count(x.shape, axes)} over axes {axes}."
         )
     centred = x - mean(x, axis=axes, keepdims=True)
-    return multiply(sum(square(centred), axis=axes, keepdims=keepdims), 1 / count)
+    if dtypes.kind(centred.dtype) == "c":
+        squares = square(real(centred)) + square(imag(centred))
+    else:
+        squares = square(centred)
+    return multiply(sum(squares, axis=axes, keepdims=keepdims), 1 / count)
 
 
 def _std_oracle(x, axis=None, keepdims=False, correction=0.0):
@@ -476,7 +483,7 @@ def _logsumexp_oracle(x, axis=None, keepdims=False):
     return np.logaddexp.reduce(x, axis=axis, keepdims=keepdims)
 
 
-@composite(oracle=_logsumexp_oracle)
+@composite(real_only="log(sum(exp(x)))", oracle=_logsumexp_oracle)
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False):
     """Return log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows.
 

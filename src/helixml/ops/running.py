@@ -84,9 +84,12 @@ def cumulative_sum(
 
 @cumulative_sum.prepare
 def _(x, axis, dtype, include_initial):
+    if dtype is not None:
+        dtype = dtypes.parse(dtype)
+        dtypes.check_cast("cumulative_sum", x.dtype, dtype)
     return {
         "axis": _axis("cumulative_sum", axis, x.ndim),
-        "dtype": None if dtype is None else dtypes.parse(dtype),
+        "dtype": dtype,
         "include_initial": bool(include_initial),
     }
 

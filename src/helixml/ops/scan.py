@@ -27,7 +27,7 @@ def _scan_oracle(a, b, initial, reverse=False):
     return result
 
 
-@primitive(oracle=_scan_oracle)
+@primitive(holomorphic=True, oracle=_scan_oracle)
 def scan(B, a: Array, b: Array, initial: Array | None, reverse: bool = False):
     """Compute h_t = a_t h_(t-1) + b_t along the last axis: `linear_scan` with clean inputs.
 

@@ -16,7 +16,7 @@ from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.elementwise import minimum
 from helixml.ops.indexing import argsort, take, take_along_axis
-from helixml.ops.logic import equal, logical_not
+from helixml.ops.logic import NO_ORDER, equal, logical_not
 from helixml.ops.movement import astype, reshape
 
 Array = Any
@@ -33,7 +33,7 @@ def _sort_oracle(x, axis=-1, descending=False, stable=True):
     return np.flip(result, axis) if descending else result
 
 
-@composite(oracle=_sort_oracle)
+@composite(real_only="x[argsort(abs(x))]", oracle=_sort_oracle)
 def sort(x: Tensor, axis: int = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """Sort the values along an axis.
 
@@ -85,7 +85,7 @@ def _searchsorted_oracle(x, y, sorter=None, side="left"):
     return np.asarray(np.searchsorted(x, y, side, order))
 
 
-@primitive(promotes=("x", "y"), oracle=_searchsorted_oracle)
+@primitive(promotes=("x", "y"), real_only=NO_ORDER, oracle=_searchsorted_oracle)
 def searchsorted(
     B,
     x: Array,
@@ -159,7 +159,7 @@ def _isin_oracle(x, y, invert=False):
     return np.isin(x, y, invert=invert)
 
 
-@composite(oracle=_isin_oracle)
+@composite(real_only="any(x[..., None] == y, axis=-1)", oracle=_isin_oracle)
 def isin(x: Tensor, y: Tensor, *, invert: bool = False) -> Tensor:
     """Say elementwise whether a value is among those of another tensor; nan never is.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from helixml import dtypes
 from helixml._core.op import primitive
 from helixml._core.samples import domain, floats, integers, sample, values
 from helixml.ops.elementwise import chain, sqrt, square
@@ -36,7 +37,7 @@ def _function(name, summary, gradient, oracle, low=-2.0, high=2.0):
     -------
     Tensor, same shape, a float dtype.
     """
-    op = primitive(forward, dtype="float", direct=True, oracle=oracle)
+    op = primitive(forward, dtype="float", direct=True, holomorphic=True, oracle=oracle)
 
     @op.samples
     def _():
@@ -107,7 +108,15 @@ atanh = _function(
 sinh.vjp("x")(lambda g, x: chain(g, cosh(x)))  # both overflow
 cosh.vjp("x")(lambda g, x: chain(g, sinh(x)))
 tanh.vjp("x")(lambda g, out: g * (1 - out * out))
-asinh.vjp("x")(lambda g, x: g / hypot(x, 1))  # x^2 + 1 overflows before its root does
+
+
+@asinh.vjp("x")
+def _(g, x):
+    if dtypes.kind(x.dtype) == "c":
+        return chain(g, 1 / sqrt(square(x) + 1))
+    return g / hypot(x, 1)  # x^2 + 1 overflows before its root does
+
+
 acosh.vjp("x")(lambda g, x: chain(g, 1 / (sqrt(x - 1) * sqrt(x + 1))))
 atanh.vjp("x")(lambda g, x: chain(g, 1 / ((1 - x) * (1 + x))))
 
@@ -115,7 +124,7 @@ atanh.vjp("x")(lambda g, x: chain(g, 1 / ((1 - x) * (1 + x))))
 # Polar coordinates
 
 
-@primitive(dtype="float", direct=True, oracle=np.hypot)
+@primitive(dtype="float", direct=True, real_only="abs(x + 1j * y) of real x and y", oracle=np.hypot)
 def hypot(B, x: Array, y: Array):
     """Return the distance of (x, y) from the origin, r = sqrt(x^2 + y^2), without overflow.
 
@@ -144,7 +153,7 @@ hypot.vjp("x")(lambda g, x, out: chain(g, x / out))
 hypot.vjp("y")(lambda g, y, out: chain(g, y / out))
 
 
-@primitive(dtype="float", direct=True, oracle=np.arctan2)
+@primitive(dtype="float", direct=True, real_only="take real(x) and imag(x)", oracle=np.arctan2)
 def atan2(B, y: Array, x: Array):
     """Return the angle of the point (x, y), in [-pi, pi]: the arc tangent of y / x.
 

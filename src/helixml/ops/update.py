@@ -15,12 +15,14 @@ import numpy as np
 from helixml._core.op import fused
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
-from helixml.dtypes import is_floating
+from helixml.dtypes import check_floating
 from helixml.errors import DTypeError, InplaceError, ShapeError, ValueRangeError
 from helixml.ops.creation import zeros
 from helixml.ops.elementwise import sqrt, square
 from helixml.ops.movement import stack
 from helixml.ops.reduction import sum as total
+
+_REAL_PARTS = "keep the real and the imaginary part as two parameters"
 
 
 def _same_shapes(op, *tensors):
@@ -38,7 +40,7 @@ def _adamw_oracle(param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step):
     return param - lr * weight_decay * param - rate * m / (np.sqrt(v) + small), m, v
 
 
-@fused(writes=("param", "m", "v"), oracle=_adamw_oracle)
+@fused(writes=("param", "m", "v"), real_only=_REAL_PARTS, oracle=_adamw_oracle)
 def adamw_(
     param: Tensor,
     grad: Tensor,
@@ -268,7 +270,7 @@ def _adamw_many_oracle(params, grads, ms, vs, **settings):
     return [x for kind in zip(*each, strict=True) for x in kind]
 
 
-@fused(writes=("params", "ms", "vs"), oracle=_adamw_many_oracle)
+@fused(writes=("params", "ms", "vs"), real_only=_REAL_PARTS, oracle=_adamw_many_oracle)
 def adamw_many_(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
@@ -558,8 +560,7 @@ def _(xs, factor):
 
 def _need_floats(op, xs):
     for i, x in enumerate(xs):
-        if not is_floating(x.dtype):
-            raise DTypeError(f"{op}: xs[{i}] is {x.dtype}, not float.")
+        check_floating(op, f"xs[{i}]", x.dtype)
 
 
 norm_many.flops(lambda xs: 2 * sum(x.size for x in xs))  # squares, their sum, a root
@@ -583,13 +584,17 @@ def _():
 def _():
     yield Failure(lambda: norm_many([]), ShapeError, r"needs at least one tensor")
     integers = zeros((2,), "int64")
-    yield Failure(lambda: norm_many([zeros(()), integers]), DTypeError, r"xs\[1\] is int64")
+    yield Failure(
+        lambda: norm_many([zeros(()), integers]), DTypeError, r"xs\[1\] must be a float, not int64"
+    )
 
 
 @scale_many_.errors
 def _():
     x, integers = zeros((2,)), zeros((2,), "int64")
-    yield Failure(lambda: scale_many_([integers], 2.0), DTypeError, r"xs\[0\] is int64, not float")
+    yield Failure(
+        lambda: scale_many_([integers], 2.0), DTypeError, r"xs\[0\] must be a float, not int64"
+    )
     yield Failure(lambda: scale_many_([x, x], 2.0), ValueRangeError, r"is written twice")
     tracked = zeros((2,))
     tracked.requires_grad = True
