@@ -144,6 +144,13 @@ def summed(dtype: DType) -> DType:
     return uint64 if k == "u" else dtype
 
 
+def real_of(dtype: DType) -> DType:
+    """Return the dtype of the parts of complex numbers; ``dtype`` itself if it is real."""
+    if _KINDS[dtype] != "c":
+        return dtype
+    return float32 if dtype == complex64 else float64
+
+
 def as_float(dtype: DType) -> DType:
     """Return ``dtype`` if it is float or complex, else the default float."""
     return dtype if _KINDS[dtype] in "fc" else default_float

@@ -38,6 +38,23 @@ def test_a_gradient_cut_out_of_the_second_order_is_caught():
         del REGISTRY["cut"]
 
 
+def test_a_missing_conjugate_is_caught():
+    @hx.autograd.custom_vjp
+    def squared(z):
+        return z * z
+
+    z = hx.tensor([1 + 2j, -0.5 + 1j])
+    squared.vjp("z")(lambda g, z: g * hx.conj(2 * z))
+    check_gradients(squared, z, orders=2)
+    squared.vjp("z")(lambda g, z: g * 2 * z)
+    with pytest.raises(AssertionError, match="gradient of input 0"):
+        check_gradients(squared, z)
+
+
+def test_the_gradient_of_a_real_operand_is_real():
+    check_gradients(lambda x, z: x * z + hx.exp(z - x), [0.1, 0.2], [1 + 1j, 2 - 1j], orders=2)
+
+
 @pytest.fixture
 def broken():
     """Make an op that takes square roots, whatever its name and faults, and forget it later."""
@@ -47,7 +64,9 @@ def broken():
         def function(B, x: "Array"):
             return (forward or (lambda B, x: B.sqrt(x)))(B, x)
 
-        op = primitive(function, name=name, oracle=oracle, dtype="float", **options)
+        op = primitive(
+            function, name=name, oracle=oracle, dtype="float", holomorphic=True, **options
+        )
         made.append(name)
         op.vjp("x")(rule or (lambda g, out: hx.ops.elementwise.chain(g, 0.5 / out)))
         op.samples(lambda: (sample(floats(3, 4, low=0.1, high=4.0)),))
@@ -113,7 +132,7 @@ def test_a_leaked_nan_is_caught(broken):
 
 
 def test_a_gradient_of_the_wrong_dtype_is_refitted_by_the_engine(broken):
-    op = broken(rule=lambda g, out: (g * (0.5 / out)).astype("float64"))
+    op = broken(rule=lambda g, out: (g * (0.5 / out)).astype(hx.result_type(g, hx.float64)))
     assert verdict(op, "backward") == "ok"
 
 

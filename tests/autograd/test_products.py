@@ -10,6 +10,7 @@ from helixml.autograd import hvp, jvp, vjp
 from helixml.errors import DTypeError, GraphError, NotDifferentiableError, ShapeError
 from helixml.testing.calls import Setting, differentiable_calls
 from helixml.testing.checks import function_of
+from helixml.testing.inputs import normal
 
 OPS = [
     op for op in REGISTRY.values() if op.make_samples is not None and not getattr(op, "writes", ())
@@ -171,24 +172,31 @@ def test_wrong_tangents_say_so():
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_both_products_agree_for_every_op(op):
-    """<c, J t> = <J^T c, t>, in float64, with its bound from the terms of both sums."""
-    for what, call, sample in differentiable_calls(op, Setting(), dtypes.float64):
+    """<c, J t> = <J^T c, t>, in float64 and complex128, with its bound from the terms of both sums.
+
+    The product of complex numbers is the real part of conj(c) J t.
+    """
+    for what, call, sample in differentiable_calls(
+        op, Setting(), dtypes.float64, dtypes.complex128
+    ):
         if sample.orders < 2:
             continue
         places = call.float_places
         inputs = [call.arrays[i] for i in places]
         rng = np.random.default_rng(1)
-        tangents = [rng.normal(size=a.shape) for a in inputs]
+        tangents = [normal(rng, a.shape, a.dtype) for a in inputs]
         f = function_of(call)
         outputs, moved = jvp(lambda *xs, f=f: tuple(f(*xs)), tuple(inputs), tuple(tangents))
         cotangents = [
-            rng.normal(size=y.shape) if y.dtype in dtypes.DIFFERENTIABLE else None for y in outputs
+            normal(rng, y.shape, y.dtype) if y.dtype in dtypes.DIFFERENTIABLE else None
+            for y in outputs
         ]
         _, pull = vjp(lambda *xs, f=f: tuple(f(*xs)), *inputs)
         pulled = pull(tuple(cotangents))
         pulled = pulled if isinstance(pulled, tuple) else (pulled,)
-        left = [c * t.numpy() for c, t in zip(cotangents, moved, strict=True) if c is not None]
-        right = [g.numpy() * t for g, t in zip(pulled, tangents, strict=True)]
+        pairs = zip(cotangents, moved, strict=True)
+        left = [(c.conj() * t.numpy()).real for c, t in pairs if c is not None]
+        right = [(g.numpy().conj() * t).real for g, t in zip(pulled, tangents, strict=True)]
         size = sum(np.abs(term).sum() for term in (*left, *right))
         difference = sum(t.sum() for t in left) - sum(t.sum() for t in right)
         length = max([a.size for a in inputs], default=1)

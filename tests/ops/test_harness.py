@@ -13,7 +13,7 @@ import pytest
 from helixml import config, dtypes
 from helixml._core.op import REGISTRY, Primitive
 from helixml.backends import registry
-from helixml.testing import harness
+from helixml.testing import calls, harness
 
 # Ops that cannot describe themselves to the harness, and where they are tested instead.
 WITHOUT_ORACLE = {"drop": "tests/random/test_dropout.py, against Philox in plain integers"}
@@ -82,7 +82,7 @@ def run_in_new_process(code, **environment):
 PURE = """
 import sys
 from helixml._core import op, tape, tensor
-from helixml.testing import harness
+from helixml.testing import calls, harness
 assert all(m.__file__.endswith(".py") for m in (op, tape, tensor)), tensor.__file__
 sys.exit("\\n".join(harness.failures("cpu", full={full})) or 0)
 """
@@ -114,6 +114,27 @@ def test_every_op_that_checks_its_arguments_has_error_samples():
         and (getattr(op, "prepare_attributes", None) or getattr(op, "check_call", None))
     ]
     assert silent == []
+
+
+# What takes truth values, bits or positions alone says so where complex numbers are given.
+WITHOUT_COMPLEX = {
+    *("logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or"),
+    *("bitwise_xor", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "one_hot"),
+}
+
+
+def test_every_op_is_tried_with_complex_numbers():
+    untried = {op.name for op in REGISTRY.values() if op.make_samples and not takes_complex(op)}
+    assert untried == WITHOUT_COMPLEX
+
+
+COMPLEX_AND_NEEDED = (dtypes.complex128, dtypes.int64, dtypes.bool_)
+
+
+def takes_complex(op):
+    """Say whether a call of ``op`` in the harness has complex numbers, to compute or to refuse."""
+    described = calls.calls(op, harness.Setting(dtypes=COMPLEX_AND_NEEDED))
+    return any(a.dtype == dtypes.complex128 for _, call in described for a in call.arrays)
 
 
 def test_every_op_is_documented():

@@ -21,8 +21,10 @@ class Input:
     ----------
     kind : "float", "int" or "bool".
     shape : its shape.
-    low, high : its values lie in [low, high); for "float" and "int".
-    values : exact values instead of random ones, flat.
+    low, high : its values lie in [low, high), for "float" and "int"; of complex numbers the real
+        parts, and the imaginary parts in [-1, 1).
+    values : exact values instead of random ones, flat. Complex numbers are for complex dtypes only,
+        and infinities and nan for real ones.
     distinct : no two values lie close together (for max, sort: a difference quotient needs room).
     """
 
@@ -30,7 +32,7 @@ class Input:
     shape: tuple[int, ...]
     low: float = -2.0
     high: float = 2.0
-    values: tuple[float, ...] | None = None
+    values: tuple[complex, ...] | None = None
     distinct: bool = False
 
 
@@ -47,7 +49,7 @@ class Sample:
     attributes: dict[str, Any] = field(default_factory=dict)
     value_only: bool = False
     orders: int = 2
-    kinds: str = "buif"
+    kinds: str = "buifc"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Failure:
 
 
 def floats(*shape: int, low: float = -2.0, high: float = 2.0, distinct: bool = False) -> Input:
-    """Describe a random float input of ``shape``."""
+    """Describe a random float input of ``shape``; of complex numbers where a dtype is complex."""
     return Input("float", shape, low, high, None, distinct)
 
 
@@ -74,7 +76,7 @@ def booleans(*shape: int) -> Input:
     return Input("bool", shape)
 
 
-def values(*items: float) -> Input:
+def values(*items: complex) -> Input:
     """Describe a one-dimensional float input with just these values."""
     return Input("float", (len(items),), values=items)
 
@@ -83,7 +85,7 @@ def sample(
     *inputs: Any,
     value_only: bool = False,
     orders: int = 2,
-    kinds: str = "buif",
+    kinds: str = "buifc",
     **attributes: Any,
 ) -> Sample:
     """Describe a call; a tuple among ``inputs`` stands for a random float input of that shape."""

@@ -113,7 +113,7 @@ class ArrayApiBackend(BackendBase):
             if theirs is not None:
                 self._to_theirs[ours] = theirs
                 self._to_ours[namespace.zeros((), dtype=theirs).dtype] = ours
-        self.dtypes = tuple(d for d in self._to_theirs if d not in dtypes.COMPLEX)
+        self.dtypes = tuple(self._to_theirs)
         self.array_type = type(namespace.zeros(()))
         for name in _BOUND:
             if hasattr(namespace, name):
@@ -205,6 +205,8 @@ class ArrayApiBackend(BackendBase):
 
     def astype(self, x: Array, dtype: DType, /) -> Array:
         """Return ``x`` in ``dtype``; itself if it has it."""
+        if dtype == dtypes.bool_ and dtypes.kind(self.dtype_of(x)) == "c":
+            return self._xp.not_equal(x, self.zeros((), dtype=self.dtype_of(x)))
         return self._xp.astype(x, self._dtype(dtype), copy=False)
 
     # Tier 0: elementwise

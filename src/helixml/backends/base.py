@@ -69,8 +69,6 @@ _FAR_BOTTOM = (
 _BORDER = 0.46875  # between the two
 _FLAT = 6.0  # erf(6) rounds to 1 in float64; Cody's second range ends at 4, where 1e-8 is enough
 
-_REAL = (dtypes.bool_, *dtypes.SIGNED, *dtypes.UNSIGNED, *dtypes.FLOATS)
-
 # What a basic index says of one axis: None for a new one, a position, or (start, step, count).
 Entry: TypeAlias = int | tuple[int, int, int] | None
 
@@ -82,7 +80,7 @@ class BackendBase:
     device: Device
     device_kinds: tuple[str, ...] = ()
     array_type: type = object
-    dtypes: tuple[DType, ...] = _REAL
+    dtypes: tuple[DType, ...] = dtypes.ALL
     kernels: KernelTable
 
     def __getattr__(self, name: str) -> Any:  # Any: tier 0 is bound by the subclass

@@ -35,7 +35,7 @@ class ComputeBackend(Protocol):
     device: Device
     device_kinds: tuple[str, ...]
     array_type: type
-    dtypes: tuple[DType, ...]  # what arrays may hold, complex numbers apart
+    dtypes: tuple[DType, ...]  # what arrays may hold
     kernels: KernelTable
 
     # Beside the tiers: making, moving, asking

@@ -265,8 +265,8 @@ def _(g, x, out):
 
 @pow.samples
 def _():
-    yield sample(floats(3, 4, low=0.3), (3, 4), kinds="f")
-    yield sample(floats(3, 1, low=0.3), (4,), kinds="f")
+    yield sample(floats(3, 4, low=0.3), (3, 4), kinds="fc")
+    yield sample(floats(3, 1, low=0.3), (4,), kinds="fc")
     yield sample(floats(3, 4, low=0.3, high=3.0), floats(4, low=0.3, high=3.0))
     yield sample((3, 4), 2)
     yield sample((3, 4), 3.0)

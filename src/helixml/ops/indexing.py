@@ -511,7 +511,9 @@ def replaced(x: Tensor, index: Any, value: Tensor):
     """
     plain, _ = _clean(index)
     found = _positions(x, plain)
-    value = as_tensor("setitem", value, x).astype(x.dtype)
+    value = as_tensor("setitem", value, x)
+    dtypes.check_cast("setitem", value.dtype, x.dtype)
+    value = value.astype(x.dtype)
     try:
         value = broadcast_to(value, found.shape)
     except ShapeError:
@@ -533,11 +535,13 @@ def replaced(x: Tensor, index: Any, value: Tensor):
 
 @replaced.samples
 def _():
-    yield sample((3, 4), value=floats(4), index=1)
-    yield sample((3, 4), value=floats(3, 2), index=(slice(None), [1, 3]))
-    yield sample((3, 4), value=floats(), index=(slice(None, None, -2), slice(1, 3)))
-    yield sample((3, 4), value=floats(4, 4), index=([0, 2, 0, 1],))
-    yield sample((0, 4), value=floats(1, 4), index=slice(None))
+    for kinds in ("buif", "c"):  # not both: a complex value does not fit real numbers
+        yield sample((3, 4), kinds=kinds, value=floats(4), index=1)
+        yield sample((3, 4), kinds=kinds, value=floats(3, 2), index=(slice(None), [1, 3]))
+        slices = (slice(None, None, -2), slice(1, 3))
+        yield sample((3, 4), kinds=kinds, value=floats(), index=slices)
+        yield sample((3, 4), kinds=kinds, value=floats(4, 4), index=([0, 2, 0, 1],))
+        yield sample((0, 4), kinds=kinds, value=floats(1, 4), index=slice(None))
 
 
 @replaced.errors
@@ -546,6 +550,7 @@ def _():
     yield Failure(lambda: replaced(x, 3, 1.0), IndexingError, r"shape \(3, 4\) does not take \[3\]")
     yield Failure(lambda: replaced(x, 0, _zeros(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
     yield Failure(lambda: replaced(x, 0.5, 1.0), IndexingError, r"0\.5 cannot index")
+    yield Failure(lambda: replaced(x, 0, 1j), DTypeError, r"setitem: complex64 to float32 would")
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
@@ -580,7 +585,9 @@ class Part:
         x = self._x
         plain, _ = _clean(self._index)
         found = _positions(x, plain)
-        value = as_tensor("at.add", value, x).astype(x.dtype)
+        value = as_tensor("at.add", value, x)
+        dtypes.check_cast("at.add", value.dtype, x.dtype)
+        value = value.astype(x.dtype)
         flat = reshape(broadcast_to(value, found.shape), (-1,))
         spots = as_tensor("at.add", found.reshape(-1), x)
         total: Tensor = x + reshape(scatter_add(flat, spots, axis=0, size=x.size), x.shape)

@@ -62,7 +62,7 @@ def finfo(type: Any) -> FloatInfo:
     dtype = _dtype_of(type)
     if not dtypes.is_differentiable(dtype):
         raise DTypeError(f"finfo: {dtype} is no float. Hint: hx.iinfo.")
-    real = dtypes.FLOATS[2 if dtype == dtypes.complex64 else 3] if dtype.kind == "c" else dtype
+    real = dtypes.real_of(dtype)
     found: Any = ml_dtypes.finfo(real)
     eps, most, least, smallest = map(
         float, (found.eps, found.max, found.min, found.smallest_normal)
@@ -177,7 +177,7 @@ class NamespaceInfo:
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
         """Return the standard's dtypes of a kind, as in `isdtype`, that a device has, by name."""
         backend = registry.default() if device is None else registry.get(Device(device))
-        held = {*backend.dtypes, *dtypes.COMPLEX} - {*dtypes.HALVES}
+        held = {*backend.dtypes} - {*dtypes.HALVES}
         return {d.name: d for d in dtypes.ALL if d in held and (kind is None or isdtype(d, kind))}
 
 

@@ -425,8 +425,10 @@ cast.options["exact_dtype"] = False
 
 @cast.samples
 def _():
-    yield sample((3, 4), dtype="float64")
-    yield sample((3,), dtype="float32", value_only=True)
+    yield sample((3, 4), kinds="buif", dtype="float64")
+    yield sample((3,), kinds="buif", dtype="float32", value_only=True)
+    yield sample((3,), dtype="complex128")
+    yield sample((3,), dtype="bool")
     yield sample(integers(3), dtype="float32")
 
 

@@ -228,7 +228,7 @@ imag.samples(_everywhere)
 
 
 def _conj_oracle(x):
-    return x.copy()
+    return np.conjugate(x) if x.dtype.kind == "c" else x.copy()
 
 
 @primitive(view=True, oracle=_conj_oracle)

@@ -128,7 +128,8 @@ def _():
     yield sample((0, 3), axis=1)
     yield sample(integers(3, 4), axis=1)
     yield sample(booleans(3, 4), axis=1)
-    yield sample((3, 4), axis=1, dtype="float64")
+    yield sample((3, 4), kinds="buif", axis=1, dtype="float64")
+    yield sample((3, 4), axis=1, dtype="complex128")
     yield sample(integers(3, 4), axis=1, dtype="int32")
 
 
@@ -267,7 +268,8 @@ def _truth(name, summary, oracle):
     op = primitive(forward, oracle=oracle)
     op.prepare_shapes(partial(_axes, name))
     op.flops(cost.folded)
-    op.samples(lambda: (sample(booleans(3, 4), axis=1), sample(booleans(0, 2), axis=0)))
+    given = ((booleans(3, 4), 1), (booleans(0, 2), 0), (values(0.0, 1.0), 0), (values(0.0, 0.0), 0))
+    op.samples(lambda: [sample(x, axis=axis) for x, axis in given])
     op.errors(_bad_axes(op))
     return op
 

@@ -116,7 +116,8 @@ def _():
     yield sample((0, 4), axis=0)
     yield sample((3,), include_initial=True)
     yield sample((3, 4), axis=0, include_initial=True)
-    yield sample((3, 4), axis=-1, dtype="float64", value_only=True)
+    yield sample((3, 4), kinds="buif", axis=-1, dtype="float64", value_only=True)
+    yield sample((3, 4), axis=-1, dtype="complex128")
     yield sample(integers(5, high=3), dtype="int32")
 
 

@@ -94,7 +94,7 @@ adamw_.samples(
             (3, 4),
             (3, 4),
             floats(3, 4, low=0.1),
-            kinds="f",
+            kinds="fc",
             value_only=True,
             lr=0.1,
             beta1=0.9,
@@ -191,6 +191,17 @@ sgd_.samples(
             (3, 4),
             (3, 4),
             kinds="f",
+            value_only=True,
+            lr=0.1,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=0.1,
+        ),
+        sample(
+            (3, 4),
+            (3, 4),
+            (3, 4),
+            kinds="c",
             value_only=True,
             lr=0.1,
             momentum=0.9,
@@ -339,7 +350,7 @@ def _():
     shapes = ((3, 4), (), (5,), (0, 2))
     for chosen in (shapes, shapes[:1]):
         operands = [_each(*chosen) for _ in range(3)]
-        yield sample(*operands, _each(*chosen, low=0.1), kinds="f", value_only=True, **settings)
+        yield sample(*operands, _each(*chosen, low=0.1), kinds="fc", value_only=True, **settings)
 
 
 @adamw_many_.errors
@@ -445,16 +456,17 @@ def _(params, velocities, nesterov, weight_decay):
 @sgd_many_.samples
 def _():
     shapes = ((3, 4), (), (5,), (0, 2))
-    for momentum, nesterov, weight_decay in (
-        (0.9, True, 0.1),
-        (0.5, False, 0.0),
-        (0.0, False, 0.1),
+    for kinds, momentum, nesterov, weight_decay in (
+        ("f", 0.9, True, 0.1),
+        ("c", 0.9, True, 0.1),
+        ("f", 0.5, False, 0.0),
+        ("f", 0.0, False, 0.1),
     ):
         yield sample(
             _each(*shapes),
             _each(*shapes),
             _each(*shapes) if momentum else [None] * len(shapes),
-            kinds="f",
+            kinds=kinds,
             value_only=True,
             lr=0.1,
             momentum=momentum,
@@ -570,13 +582,13 @@ scale_many_.flops(lambda xs: sum(x.size for x in xs))
 
 @norm_many.samples
 def _():
-    yield sample(_each((3, 4), (), (5,), (0, 2), low=0.1), kinds="f")
+    yield sample(_each((3, 4), (), (5,), (0, 2), low=0.1), kinds="fc")
     yield sample(_each((7,)), kinds="f")
 
 
 @scale_many_.samples
 def _():
-    yield sample(_each((3, 4), (), (5,), (0, 2)), kinds="f", value_only=True, factor=0.5)
+    yield sample(_each((3, 4), (), (5,), (0, 2)), kinds="fc", value_only=True, factor=0.5)
     yield sample(_each((2, 3)), kinds="f", value_only=True, factor=-3.0)
 
 

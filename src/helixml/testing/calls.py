@@ -22,13 +22,12 @@ from helixml._core.tensor import Tensor
 from helixml.autograd import gradients
 from helixml.dtypes import DType
 from helixml.ops.creation import asarray
-from helixml.testing.inputs import materialize, replace_arrays
+from helixml.testing.inputs import materialize, normal, replace_arrays, widened
 from helixml.testing.tolerance import condition_of, epsilon
 
 __all__ = ["Call", "Setting", "call_of", "cotangents_of", "samples_of", "vjp_of", "written_by"]
 
 Array = np.ndarray[Any, Any]
-REAL = (dtypes.bool_, *dtypes.SIGNED, *dtypes.UNSIGNED, *dtypes.FLOATS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Setting:
     """
 
     device: str = "cpu"
-    dtypes: tuple[DType, ...] = REAL
+    dtypes: tuple[DType, ...] = dtypes.ALL
     full: bool = True
 
 
@@ -75,8 +74,8 @@ class Call:
 
     @property
     def float_places(self) -> list[int]:
-        """Which of the arrays are floats."""
-        return [i for i, a in enumerate(self.arrays) if dtypes.is_floating(a.dtype)]
+        """Which of the arrays are floats or complex."""
+        return [i for i, a in enumerate(self.arrays) if dtypes.is_differentiable(a.dtype)]
 
     def with_arrays(self, function: Callable[[Array], Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with each array replaced."""
@@ -89,8 +88,8 @@ class Call:
         return Call(self.op, args, kwargs, self.device, self.kinds)
 
     def in_float64(self) -> Call:
-        """Return the same call with its float arrays in float64."""
-        return self.changed(lambda a: a.astype(np.float64) if dtypes.is_floating(a.dtype) else a)
+        """Return the same call with its float arrays in float64, complex ones in complex128."""
+        return self.changed(lambda a: widened(a) if dtypes.is_differentiable(a.dtype) else a)
 
     def run(self, make: Callable[[Array], Tensor] | None = None) -> list[Tensor]:
         """Call the op on tensors that share the arrays (or that ``make`` makes of them)."""
@@ -128,9 +127,9 @@ class Call:
         return [np.asarray(r) for r in (result if several else [result])]
 
     def wide(self) -> list[Array]:
-        """Return the arrays' exact values as oracles take them: numbers in float64."""
+        """Return the arrays' exact values as oracles take them: in float64 or complex128."""
         pairs = zip(self.arrays, self.kinds, strict=True)
-        return [a.astype(np.float64) if kind == "float" else a for a, kind in pairs]
+        return [widened(a) if kind == "float" else a for a, kind in pairs]
 
     def exact(self) -> list[Array]:
         """Return the oracle's results for the arrays' exact values."""
@@ -162,7 +161,9 @@ class Call:
                 kept = plain.dtype.itemsize == 8 or common == dtypes.bool_
                 found.append(plain.dtype if kept else common)
             else:
-                found.append(dtypes.as_float(common))
+                complex_or_float = dtypes.as_float(common)
+                is_real = wide.dtype.kind == "f"
+                found.append(dtypes.real_of(complex_or_float) if is_real else complex_or_float)
         return found
 
     def promoted(self) -> DType:
@@ -181,10 +182,16 @@ class Call:
 
     def coarsest(self, dtype: DType) -> DType:
         """Return the float dtype of the most rounding: operands of composite ops have their own."""
-        if isinstance(self.op, Primitive) or not dtypes.is_floating(dtype):
+        if isinstance(self.op, Primitive) or not dtypes.is_differentiable(dtype):
             return dtype
         floats = [dtype, *(dtypes.as_float(a.dtype) for a in self.arrays)]
         return max(floats, key=epsilon)
+
+
+def accepts(op: Op, *kinds: DType) -> bool:
+    """Say whether an op takes operands of these dtypes."""
+    taken = op.options.get("kinds", "buifc" if op.real_only is None else "buif")
+    return all(dtypes.kind(dtype) in taken for dtype in kinds)
 
 
 def samples_of(op: Op, setting: Setting) -> list[tuple[int, Sample]]:
@@ -233,6 +240,8 @@ def differentiable_calls(
         if sample.value_only or not count_floats(sample):
             continue
         for dtype in wanted:
+            if dtypes.kind(dtype) == "c" and not (accepts(op, dtype) and "c" in sample.kinds):
+                continue
             call = call_of(op, number, sample, dtype, setting.device)
             if call is not None and dtype in setting.dtypes:
                 yield f"sample {number} {dtype.name}", call, sample
@@ -261,8 +270,8 @@ def cotangents_of(call: Call, seed: int = 5) -> list[Array | None]:
         outputs = call.run()
     found: list[Array | None] = []
     for y in outputs:
-        values = np.asarray(rng.normal(size=y.shape))
-        found.append(values.astype(y.dtype) if dtypes.is_floating(y.dtype) else None)
+        carries = dtypes.is_differentiable(y.dtype)
+        found.append(normal(rng, y.shape, y.dtype).astype(y.dtype) if carries else None)
     return found
 
 

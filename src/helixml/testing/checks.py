@@ -17,7 +17,7 @@ from helixml import config, dtypes
 from helixml._core import tape
 from helixml._core.modes import no_grad
 from helixml._core.op import Op
-from helixml._core.samples import Failure, Input
+from helixml._core.samples import Failure, Input, Sample
 from helixml._core.tensor import Tensor
 from helixml.autograd import gradients
 from helixml.backends import registry
@@ -25,9 +25,11 @@ from helixml.dtypes import DType
 from helixml.errors import DTypeError, HelixError, InplaceError
 from helixml.ops.creation import asarray, ones, tensor
 from helixml.ops.elementwise import where
+from helixml.ops.numbers import real
 from helixml.testing.calls import (
     Call,
     Setting,
+    accepts,
     call_of,
     calls,
     cotangents_of,
@@ -40,7 +42,7 @@ from helixml.testing.calls import (
     written_by,
 )
 from helixml.testing.gradcheck import check_order
-from helixml.testing.inputs import LAYOUTS
+from helixml.testing.inputs import LAYOUTS, widened
 from helixml.testing.tolerance import assert_close, condition_of, tolerance
 
 __all__ = ["CHECKS"]
@@ -55,13 +57,8 @@ def check_values(op: Op, setting: Setting) -> Steps:
     """Values, shapes and dtypes against the oracle, in every dtype; inputs unmodified."""
     for what, call in calls(op, setting):
         kinds = zip(call.arrays, call.kinds, strict=True)
-        taken = all(accepts(op, a.dtype) for a, kind in kinds if kind == "float")
+        taken = accepts(op, *[a.dtype for a, kind in kinds if kind == "float"])
         yield what, partial(compare if taken else refuse, call)
-
-
-def accepts(op: Op, dtype: DType) -> bool:
-    """Say whether an op takes operands of ``dtype``."""
-    return dtypes.kind(dtype) in op.options.get("kinds", "buif")
 
 
 def compare(call: Call, further_floats: bool = True) -> None:
@@ -92,7 +89,7 @@ def compare(call: Call, further_floats: bool = True) -> None:
     condition = call.condition()
     for k, (result, wide) in enumerate(zip(results, exact, strict=True)):
         dtype = wanted[k]
-        if k > 0 and not further_floats and dtypes.is_floating(result.dtype):
+        if k > 0 and not further_floats and dtypes.is_differentiable(result.dtype):
             dtype = result.dtype
         if result.dtype != dtype:
             raise AssertionError(f"result {k} is {result.dtype}, expected {dtype}")
@@ -108,6 +105,8 @@ def narrow(x: Array, dtype: DType) -> Array:
         return np.where(np.isfinite(rounded), x, rounded).astype(np.float64)
     if dtype == dtypes.bool_:
         return x.astype(bool)
+    if dtypes.kind(dtype) == "c":
+        return x
     return x.astype(np.int64).astype(dtype) if x.dtype.kind == "f" else x.astype(dtype)
 
 
@@ -123,7 +122,10 @@ def refuse(call: Call) -> None:
 def check_layouts(op: Op, setting: Setting) -> Steps:
     """Values where inputs are strided, reversed, transposed, unaligned or read-only."""
     for number, sample in samples_of(op, setting):
-        for dtype in (dtypes.float32, dtypes.float64) if setting.full else (dtypes.float32,):
+        every = (dtypes.float32, dtypes.float64, dtypes.complex64)
+        for dtype in every if setting.full else every[:1]:
+            if dtypes.kind(dtype) == "c" and not (accepts(op, dtype) and "c" in sample.kinds):
+                continue
             call = call_of(op, number, sample, dtype, setting.device)
             if call is None or dtype not in setting.dtypes:
                 continue
@@ -138,24 +140,37 @@ _MIXES = (
     (dtypes.float32, dtypes.int64),
     (dtypes.float16, dtypes.bfloat16),
     (dtypes.uint8, dtypes.int8),
+    (dtypes.float32, dtypes.complex64),
+    (dtypes.complex64, dtypes.float64),
+    (dtypes.complex128, dtypes.float32),
 )
 
 
 def check_mixed(op: Op, setting: Setting) -> Steps:
     """Values and dtypes where every second operand has another dtype."""
     for number, sample in samples_of(op, setting):
-        for mix in _MIXES if count_floats(sample) > 1 else ():
-            pair = [call_of(op, number, sample, dtype, setting.device) for dtype in mix]
-            if pair[0] is None or pair[1] is None or not set(mix) <= set(setting.dtypes):
+        for mix in _MIXES:
+            call = mixed_call(op, setting, number, sample, mix)
+            if call is None:
                 continue
-            if not all(dtypes.kind(dtype) in sample.kinds for dtype in mix):
-                continue
-            both = zip(pair[0].arrays, pair[1].arrays, strict=True)
-            mixed = iter([b if i % 2 else a for i, (a, b) in enumerate(both)])
-            call = pair[0].changed(lambda _, mixed=mixed: next(mixed))  # type: ignore[misc]
-            taken = all(accepts(op, dtype) for dtype in mix)
-            step = partial(compare, further_floats=False) if taken else refuse
+            step = partial(compare, further_floats=False) if accepts(op, *mix) else refuse
             yield f"sample {number} {mix[0].name} with {mix[1].name}", partial(step, call)
+
+
+def mixed_call(
+    op: Op, setting: Setting, number: int, sample: Sample, mix: tuple[DType, DType]
+) -> Call | None:
+    """Return a call whose operands have one dtype and the other in turn; None if there is none."""
+    if count_floats(sample) < 2 or not set(mix) <= set(setting.dtypes):
+        return None
+    if not all(dtypes.kind(dtype) in sample.kinds for dtype in mix):
+        return None
+    first, second = [call_of(op, number, sample, dtype, setting.device) for dtype in mix]
+    if first is None or second is None:
+        return None
+    both = zip(first.arrays, second.arrays, strict=True)
+    mixed = iter([b if i % 2 else a for i, (a, b) in enumerate(both)])
+    return first.changed(lambda _: next(mixed))
 
 
 def check_aliasing(op: Op, setting: Setting) -> Steps:
@@ -187,12 +202,28 @@ def compare_aliasing(call: Call) -> None:
 
 
 def check_gradients(op: Op, setting: Setting) -> Steps:
-    """VJPs against difference quotients in float64, to the order that the sample asks for."""
-    for what, call, sample in differentiable_calls(op, setting, dtypes.float64):
-        points = [call.arrays[i] for i in call.float_places]
+    """VJPs against difference quotients, to the order that the sample asks for.
+
+    In float64, in complex128, and where the two meet: the gradient of a real operand is real.
+    """
+    for what, call, sample in differentiable_calls(op, setting, *_WIDE):
         orders = sample.orders if setting.full else 1
-        step = partial(check_order, function_of(call), points, orders, setting.device)
-        yield what, step
+        yield what, partial(check_call_order, call, orders, setting)
+    for number, sample in samples_of(op, setting) if accepts(op, *_WIDE) else ():
+        for mix in (_WIDE, _WIDE[::-1]):
+            call = mixed_call(op, setting, number, sample, mix)
+            if call is not None and not sample.value_only:
+                what = f"sample {number} {mix[0].name} with {mix[1].name}"
+                yield what, partial(check_call_order, call, sample.orders, setting)
+
+
+_WIDE = (dtypes.float64, dtypes.complex128)
+
+
+def check_call_order(call: Call, orders: int, setting: Setting) -> None:
+    """Check the derivatives of a call with respect to its float arrays."""
+    points = [call.arrays[i] for i in call.float_places]
+    check_order(function_of(call), points, orders, setting.device)
 
 
 def function_of(call: Call) -> Callable[..., list[Tensor]]:
@@ -210,7 +241,7 @@ def function_of(call: Call) -> Callable[..., list[Tensor]]:
 
 def check_backward(op: Op, setting: Setting) -> Steps:
     """Backward passes in every float dtype: dtype and shape of gradients, inputs unmodified."""
-    for what, call, _ in differentiable_calls(op, setting, *dtypes.FLOATS):
+    for what, call, _ in differentiable_calls(op, setting, *dtypes.FLOATS, dtypes.complex64):
         yield what, partial(compare_backward, call)
 
 
@@ -224,7 +255,7 @@ def compare_backward(call: Call) -> None:
     _, found = vjp_of(call, places, cotangents)
     if before != [a.tobytes() for a in arrays]:
         raise AssertionError("the backward pass wrote its inputs")
-    wide = [None if c is None else c.astype(np.float64) for c in cotangents]
+    wide = [None if c is None else widened(c) for c in cotangents]
     _, wanted = vjp_of(exact, places, wide)
     if not wanted:  # nothing to differentiate: positions, comparisons
         return
@@ -420,8 +451,10 @@ def check_singular(op: Op, setting: Setting) -> Steps:
         for place, item in enumerate(sample.inputs):
             if isinstance(item, Input):
                 good = np.array([item.low <= x < item.high for x in _OUTSIDE])
-                step = partial(compare_singular, op, setting, place, middles, good)
-                yield f"sample {number} input {place}", step
+                for dtype in (dtypes.float32, dtypes.complex64):
+                    if accepts(op, dtype) and dtypes.kind(dtype) in sample.kinds:
+                        step = partial(compare_singular, op, setting, place, middles, good, dtype)
+                        yield f"sample {number} input {place} {dtype.name}", step
 
 
 def is_elementwise(op: Op, operands: list[Any]) -> bool:
@@ -438,16 +471,16 @@ def is_elementwise(op: Op, operands: list[Any]) -> bool:
 
 
 def compare_singular(
-    op: Any, setting: Setting, place: int, operands: list[Any], good: Array
+    op: Any, setting: Setting, place: int, operands: list[Any], good: Array, dtype: DType
 ) -> None:
     """Check the gradient of ``where(good, op(..., x, ...), 0)`` where x leaves its domain."""
-    x = asarray(_OUTSIDE.astype(np.float32), device=setting.device)
+    x = asarray(_OUTSIDE.astype(dtype), device=setting.device)
     x.requires_grad = True
     y = op(*operands[:place], x, *operands[place + 1 :])
     if not y.requires_grad:
         return
     y = where(asarray(good, device=setting.device), y, 0)
-    g = gradients(y.sum(), x).numpy()
+    g = gradients(real(y).sum(), x).numpy()
     if not (g[~good] == 0).all():
         raise AssertionError(f"behind where, at {_OUTSIDE[~good]} the gradient is {g[~good]}")
 
@@ -510,7 +543,7 @@ def wrong_values(value: Any, setting: Setting) -> Iterator[tuple[str, Any]]:
         shape, dtype = value.shape, value.dtype
         for size in ((1, *shape), tuple(n + 1 for n in shape), (), (0,)):
             yield f"shape {size}", ones(size, dtype, setting.device)
-        for kind in (dtypes.bool_, dtypes.int64, dtypes.float16):
+        for kind in (dtypes.bool_, dtypes.int64, dtypes.float16, dtypes.complex64):
             if kind in setting.dtypes:
                 yield kind.name, ones(shape, kind, setting.device)
 

@@ -196,7 +196,7 @@ def declares_itself(backend: Any, device: str) -> None:
 def declares_kernels(backend: Any, device: str) -> None:
     """Check that each kernel belongs to a fused op and names dtypes that the backend holds."""
     assert isinstance(backend.kernels, KernelTable), f"kernels is {type(backend.kernels).__name__}"
-    held = {dtype.name for dtype in (*backend.dtypes, *dtypes.COMPLEX)}
+    held = {dtype.name for dtype in backend.dtypes}
     for name in backend.kernels:
         kernel = backend.kernels[name]
         op = REGISTRY.get(name.removesuffix("_vjp"))
@@ -265,7 +265,7 @@ def check_creation(backend: ComputeBackend, dtype: DType) -> None:
         same(backend, backend.full(shape, dtype.type(1), dtype=dtype), np.ones(shape), dtype)
     same(backend, backend.eye(2, 3, k=1, dtype=dtype), np.eye(2, 3, 1), dtype)
     same(backend, backend.eye(0, 2, dtype=dtype), np.zeros((0, 2)), dtype)
-    if dtype != dtypes.bool_:
+    if dtypes.kind(dtype) in "uif":
         same(backend, backend.arange(1, 8, 3, dtype=dtype), [1, 4, 7], dtype)
         same(backend, backend.arange(0, 0, 1, dtype=dtype), [], dtype)
         same(backend, backend.arange(5, 1, -2, dtype=dtype), [5, 3], dtype)
@@ -286,6 +286,8 @@ def check_copies(backend: ComputeBackend, dtype: DType) -> None:
     backend.assign(written, backend.ones((2, 3), dtype=dtype))
     same(backend, source, np.zeros((2, 3)), dtype)
     for other in backend.dtypes:
+        if dtypes.kind(dtype) == "c" and dtypes.kind(other) in "uif":
+            continue  # no op asks for that: it would drop the imaginary part
         same(backend, backend.astype(kept, other), host.astype(other), other)
     same(backend, backend.asarray(kept, dtype=dtype), host, dtype)
 
@@ -340,7 +342,7 @@ def check_indices(backend: ComputeBackend, dtype: DType) -> None:
         some = backend.asarray(_values(dtype, 2, 2, 2))
         goal = np.zeros((2, 4))
         for row, column in np.ndindex(2, 2):
-            goal[:, at[row, column]] += _values(dtype, 2, 2, 2)[:, row, column].astype(float)
+            goal[:, at[row, column]] += _values(dtypes.int64, 2, 2, 2)[:, row, column]
         same(backend, backend.scatter_add(some, ids, axis=1, size=4), goal, dtype)
         goal = np.zeros((3, 4))
         goal[[0, 1, 2], one[:, 0].astype(int)] = [0, 1, 2]
@@ -351,7 +353,7 @@ def check_indices(backend: ComputeBackend, dtype: DType) -> None:
 
 def check_sorting(backend: ComputeBackend, dtype: DType) -> None:
     """`argsort` of numbers is stable, along any axis."""
-    if dtype == dtypes.bool_:
+    if dtypes.kind(dtype) in "bc":
         return
     host = np.array([[1, 0, 1, 0, 1], [0, 0, 0, 1, 0]]).astype(dtype)
     x = backend.asarray(host)
@@ -430,8 +432,7 @@ def bits_of(call: harness.Call) -> list[bytes]:
             assert x.numpy().tobytes() == bits, f"an input of shape {x.shape} was written"
     if written:
         return [x.numpy().tobytes() for x in written]
-    places = [i for i, a in enumerate(call.arrays) if dtypes.is_floating(a.dtype)]
-    _, gradients = harness.vjp_of(call, places, harness.cotangents_of(call))
+    _, gradients = harness.vjp_of(call, call.float_places, harness.cotangents_of(call))
     return [y.numpy().tobytes() for y in (*results, *gradients)]
 
 

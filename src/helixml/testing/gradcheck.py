@@ -1,8 +1,9 @@
 """VJPs against central differences, to any order.
 
 `check_vjp` compares the gradients of a function of tensors with difference quotients along random
-directions, in float64. `pullback` turns a function into its VJP, which is a function of tensors
-again: checking that one checks second derivatives.
+directions, in float64; in complex128 along the real and the imaginary axis. `pullback` turns a
+function into its VJP, which is a function of tensors again: checking that one checks second
+derivatives.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from helixml._core.modes import enable_grad, no_grad
 from helixml._core.tensor import Tensor
 from helixml.autograd import gradients
 from helixml.ops.creation import tensor
+from helixml.testing.inputs import normal, widened
 
 __all__ = ["check_gradients", "check_vjp", "pullback"]
 
@@ -68,15 +70,17 @@ def check_vjp(
 
     Parameters
     ----------
-    function : takes as many float64 Tensors as there are arrays, returns a sequence of Tensors.
-    arrays : the point, float64.
+    function : takes as many Tensors as there are arrays, returns a sequence of Tensors.
+    arrays : the point, float64 or complex128.
     seed : of the random cotangents and directions.
     """
     rng = np.random.default_rng(seed)
     points = [tensor(x, device=device, requires_grad=True) for x in arrays]
     ys = list(function(*points))
     weights = {
-        i: rng.normal(size=y.shape) for i, y in enumerate(ys) if y.dtype in dtypes.DIFFERENTIABLE
+        i: normal(rng, y.shape, y.dtype)
+        for i, y in enumerate(ys)
+        if y.dtype in dtypes.DIFFERENTIABLE
     }
     if not weights:
         if any(y.requires_grad for y in ys):
@@ -88,39 +92,40 @@ def check_vjp(
     def value(moved: Sequence[Array]) -> tuple[float, float]:
         with no_grad():
             results = function(*[tensor(x, device=device) for x in moved])
-        terms = [w * results[i].numpy() for i, w in weights.items()]
+        terms = [(w.conj() * results[i].numpy()).real for i, w in weights.items()]
         return sum(float(t.sum()) for t in terms), sum(float(np.abs(t).sum()) for t in terms)
 
     for number, (x, gradient) in enumerate(zip(arrays, found, strict=True)):
-        if gradient.shape != x.shape or gradient.dtype != np.float64:
+        if gradient.shape != x.shape or gradient.dtype != x.dtype:
             raise AssertionError(
                 f"gradient {number}: {gradient.shape} {gradient.dtype}, the input is {x.shape}"
             )
-        if x.size == 0:
-            continue
-        direction = rng.normal(size=x.shape)
-        slope = 0.0
-        size = 0.0
-        for steps, weight in ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12)):
-            moved = list(arrays)
-            moved[number] = x + steps * _STEP * direction
-            total, magnitude = value(moved)
-            slope += weight * total / _STEP
-            size = max(size, magnitude)
-        products = gradient.numpy() * direction
-        claimed = float(products.sum())
-        allowed = _SLACK * _ROUNDING * (size + float(np.abs(products).sum()))
-        if not abs(claimed - slope) <= allowed:
-            raise AssertionError(
-                f"gradient of input {number} along a direction: {claimed:.9g}, "
-                f"difference quotient {slope:.9g} ({allowed:.1e} allowed)"
-            )
+        for axis in (1, 1j) if x.dtype.kind == "c" else (1,):
+            if x.size == 0:
+                continue
+            direction = axis * rng.normal(size=x.shape)
+            slope = 0.0
+            size = 0.0
+            for steps, weight in ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12)):
+                moved = list(arrays)
+                moved[number] = x + steps * _STEP * direction
+                total, magnitude = value(moved)
+                slope += weight * total / _STEP
+                size = max(size, magnitude)
+            products = (gradient.numpy().conj() * direction).real
+            claimed = float(products.sum())
+            allowed = _SLACK * _ROUNDING * (size + float(np.abs(products).sum()))
+            if not abs(claimed - slope) <= allowed:
+                raise AssertionError(
+                    f"gradient of input {number} along a direction: {claimed:.9g}, "
+                    f"difference quotient {slope:.9g} ({allowed:.1e} allowed)"
+                )
 
 
 def check_gradients(
     function: Callable[..., Any], *inputs: Any, orders: int = 1, seed: int = 0
 ) -> None:
-    """Compare the derivatives of ``function`` with difference quotients, in float64.
+    """Compare the derivatives of ``function`` with difference quotients, in float64 or complex128.
 
     For your own functions of tensors: kinks and ties near the point make difference quotients
     wrong, so choose a point away from them.
@@ -128,7 +133,7 @@ def check_gradients(
     Parameters
     ----------
     function : takes Tensors, returns a Tensor or a sequence of them.
-    inputs : Tensors, arrays or numbers, the point; cast to float64.
+    inputs : Tensors, arrays or numbers, the point; cast to float64 or complex128.
     orders : 1 checks gradients, 2 the gradients of gradients too.
     seed : of the random directions.
 
@@ -147,7 +152,7 @@ def check_gradients(
         result = function(*tensors)
         return [result] if isinstance(result, Tensor) else list(result)
 
-    arrays = [np.array(x, dtype=np.float64) for x in inputs]
+    arrays = [widened(np.array(x)) for x in inputs]
     check_order(listed, arrays, orders, seed=seed)
 
 
@@ -160,7 +165,7 @@ def check_order(
         with no_grad():
             ys = function(*[tensor(x, device=device) for x in arrays])
         rng = np.random.default_rng(seed + 1)
-        cotangents = [rng.normal(size=y.shape) for y in ys if y.dtype in dtypes.DIFFERENTIABLE]
+        cotangents = [normal(rng, y.shape, y.dtype) for y in ys if y.dtype in dtypes.DIFFERENTIABLE]
         if not cotangents:
             return
         again = [*arrays, *cotangents]

@@ -5,8 +5,8 @@ against difference quotients to second order, kernels against definitions, froze
 unmodified inputs, singular derivatives behind `where`, error texts, misuse. Nothing here names an
 op: what an op is exempt from follows from its properties, and from `Op.options`:
 
-- ``kinds`` : kinds of dtypes (`dtypes.kind`) that its float inputs may have; "buif" by default. A
-  call with another must raise `DTypeError`.
+- ``kinds`` : kinds of dtypes (`dtypes.kind`) that its float inputs may have; "buifc" by default,
+  and "buif" of an op that is ``real_only``. A call with another must raise `DTypeError`.
 - ``exact_dtype`` : False where the oracle itself decides the dtype of the result.
 - ``shapes_differ`` : True where operands that do not broadcast may be right.
 
@@ -23,9 +23,8 @@ import numpy as np
 
 from helixml._core.op import REGISTRY, Fused, Op, Primitive
 from helixml.backends import registry
-from helixml.dtypes import DType
+from helixml.dtypes import ALL, DType
 from helixml.testing.calls import (
-    REAL,
     Call,
     Setting,
     call_of,
@@ -87,10 +86,10 @@ def plan(
     Parameters
     ----------
     device : name of the device.
-    dtypes : those to check; what the backend's ``dtypes`` says, or all real ones, if left out.
+    dtypes : those to check; what the backend's ``dtypes`` says, or all, if left out.
     full : every sample, dtype and layout; otherwise one sample in each dtype.
     """
-    held = dtypes or getattr(registry.get(device), "dtypes", None) or REAL
+    held = dtypes or getattr(registry.get(device), "dtypes", None) or ALL
     setting = Setting(device, tuple(held), full)
     for op in list(REGISTRY.values()):
         if op.make_samples is None:

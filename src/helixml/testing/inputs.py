@@ -14,7 +14,7 @@ from helixml import dtypes
 from helixml._core.samples import Input, Sample
 from helixml.dtypes import DType
 
-__all__ = ["LAYOUTS", "materialize", "replace_arrays"]
+__all__ = ["LAYOUTS", "materialize", "normal", "replace_arrays", "widened"]
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +29,8 @@ def materialize(
 ) -> tuple[list[Any], dict[str, Any]] | None:
     """Return the arguments of one call, arrays in place of `Input`; None if the dtype has no such.
 
-    Float inputs get ``dtype``, whichever it is; integer inputs get it if it is an integer dtype,
-    and int64 otherwise; boolean inputs stay boolean.
+    Float inputs get ``dtype``, whichever it is, complex too; integer inputs get it if it is an
+    integer dtype, and int64 otherwise; boolean inputs stay boolean.
     """
     try:
         args = [_fill(item, dtype, rng) for item in sample.inputs]
@@ -56,12 +56,19 @@ def _fill(item: Any, dtype: DType, rng: np.random.Generator) -> Any:
         target = dtypes.int64
     if item.values is not None:
         return _exactly(np.array(item.values).reshape(item.shape), target)
+    if dtypes.kind(target) == "c":
+        imaginary = _floats(Input("float", item.shape, -1.0, 1.0), rng)
+        return np.asarray(_floats(item, rng) + 1j * imaginary, target)
     if dtypes.is_floating(target):
         return _floats(item, rng).astype(target)
     return _integers(item, target, rng)
 
 
 def _exactly(values: Array, dtype: DType) -> Array:
+    if values.dtype.kind == "c" or dtypes.kind(dtype) == "c":
+        if dtypes.kind(dtype) != "c" or not np.isfinite(values).all():
+            raise _NoSuchValuesError  # nobody agrees what a function of inf + 0i is
+        return values.astype(dtype)
     if dtypes.is_floating(dtype):
         with np.errstate(all="ignore"):
             return values.astype(dtype)
@@ -99,6 +106,17 @@ def _range(dtype: DType) -> tuple[int, int]:
         return 0, 1
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
+
+
+def widened(x: Array) -> Array:
+    """Return numbers in float64, or in complex128 if they are complex."""
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> Array:
+    """Return random numbers in float64; in complex128, along both axes, for a complex dtype."""
+    parts = [rng.normal(size=shape) for _ in range(2 if dtypes.kind(dtype) == "c" else 1)]
+    return np.asarray(parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
 
 
 def replace_arrays(value: Any, function: Callable[[Array], Any]) -> Any:

@@ -43,8 +43,8 @@ def tolerance(dtype: DType, length: int = 1, condition: float = 1.0) -> float:
 
 
 def epsilon(dtype: DType) -> float:
-    """Return the distance from 1 to the next number in a float ``dtype``."""
-    eps = ml_dtypes.finfo(dtype).eps  # type: ignore[no-untyped-call]
+    """Return the distance from 1 to the next number in a float ``dtype``, or a complex one."""
+    eps = ml_dtypes.finfo(dtypes.real_of(dtype)).eps  # type: ignore[no-untyped-call]
     return float(eps)
 
 
@@ -73,17 +73,21 @@ def condition_of(function: Callable[..., list[Array]], arrays: list[Any], seed: 
 
 
 def _is_float(x: Any) -> bool:
-    return isinstance(x, (np.ndarray, np.floating)) and x.dtype == np.float64
+    return isinstance(x, (np.ndarray, np.inexact)) and x.dtype in (np.float64, np.complex128)
 
 
 def assert_close(actual: Array, expected: Array, bound: float, what: str = "value") -> None:
     """Raise AssertionError unless ``actual`` is within ``bound`` times the largest of ``expected``.
 
     Infinities and nans must stand in the same places. ``expected`` has the exact values, in
-    float64 or the integers' own dtype.
+    float64 or the integers' own dtype, or in complex128: then parts are compared.
     """
     if actual.shape != expected.shape:
         raise AssertionError(f"{what}: shape {actual.shape}, expected {expected.shape}")
+    if actual.dtype.kind == "c" or expected.dtype.kind == "c":
+        pair = [np.stack([x.real, x.imag], axis=-1) for x in (actual, expected)]
+        assert_close(*pair, bound, what)
+        return
     if actual.size == 0:
         return
     if actual.dtype.kind in "biu" and expected.dtype.kind in "biu":
