@@ -85,6 +85,8 @@ class custom_vjp:
         several), and what it reads: parameters of the function, ``out`` (``outs`` if there are
         several), ``NAME_shape`` and ``NAME_dtype`` of a parameter, ``needs``, which parameters need
         a gradient. Gradients are summed over broadcast axes and cast afterwards; None means 0.
+        Of complex numbers ``g`` is dL/dRe + i dL/dIm, and so must be what the rule returns: for a
+        holomorphic function ``g * conj(derivative)``.
 
         Raises
         ------

@@ -131,7 +131,7 @@ def gradient_flow(
     path: list[Flow] = []
 
     def flow_of(name: str, gradient: Tensor, line: str | None = None) -> Flow:
-        values = gradient.astype("float64").numpy()
+        values = abs(gradient).astype("float64").numpy()
         norm = float(np.sqrt(np.square(values).sum()))
         return Flow(name, gradient.shape, norm, _state(norm, vanishing, exploding), line)
 

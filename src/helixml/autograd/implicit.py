@@ -21,8 +21,8 @@ from helixml.autograd.matrices import jacobian
 from helixml.autograd.products import vjp
 from helixml.autograd.reverse import check_float
 from helixml.autograd.structures import Form, flatten_argument
-from helixml.dtypes import as_integer
-from helixml.errors import ConvergenceError, GraphError, ShapeError, ValueRangeError
+from helixml.dtypes import as_integer, real_of
+from helixml.errors import ConvergenceError, DTypeError, GraphError, ShapeError, ValueRangeError
 from helixml.ops.creation import asarray
 
 __all__ = ["fixed_point", "root"]
@@ -39,7 +39,7 @@ def fixed_point(
     Parameters
     ----------
     f : contracting function of x, (n...), and the parameters to a Tensor (n...).
-    x : Tensor, (n...), float; where to start. It gets no gradient.
+    x : Tensor, (n...), float or complex; where to start. It gets no gradient.
     parameters : Tensors, or tuples, lists and dicts of them.
     tol : the iteration ends when a step's largest element is at most ``tol`` times the largest of
         1 and x; 32 eps of the dtype if left out.
@@ -101,7 +101,7 @@ def root(
     ------
     ConvergenceError : the search did not end within ``max_steps``, or the Jacobian is singular.
     GraphError : f reads tensors that require gradients beside its parameters.
-    ShapeError : f does not return the shape of x.
+    ShapeError : f does not return the shape of x. DTypeError : x is complex.
 
     Notes
     -----
@@ -155,7 +155,8 @@ def _solve(
 
 def _wide(x: Tensor) -> Any:
     """Return the dtype whose eps counts for ``x``; NumPy does not know that of bfloat16."""
-    return x.dtype if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else np.float16
+    dtype = real_of(x.dtype)
+    return dtype if dtype.kind == "f" and dtype.itemsize >= 4 else np.float16
 
 
 class _Problem:
@@ -223,7 +224,7 @@ class _Problem:
 
 
 def _largest(x: Tensor) -> float:
-    return float(np.abs(x.astype("float64").numpy()).max(initial=0.0))
+    return float(abs(x).astype("float64").numpy().max(initial=0.0))
 
 
 def _iterate(problem: _Problem, x: Tensor, leaves: Sequence[Tensor]) -> Tensor:
@@ -255,6 +256,11 @@ def _adjoint_of_fixed_point(
 
 
 def _newton(problem: _Problem, x: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+    if x.dtype.kind == "c":
+        raise DTypeError(
+            f"root: the unknowns are {x.dtype}. Hint: solve for real and imaginary parts, or "
+            "fixed_point, which takes complex numbers."
+        )
     y = problem.at(x, leaves)
     count = 0
     while True:

@@ -70,7 +70,7 @@ class ReferenceBackend(CpuBackend):
     def sigmoid(self, x: Array, /) -> Array:
         """Return 1 / (1 + exp(-x)), element by element; of complex numbers as `base` does."""
         if x.dtype.kind == "c":
-            return BackendBase.sigmoid(self, x)
+            return np.asarray(BackendBase.sigmoid(self, x))
         result = np.empty_like(x)
         for i in np.ndindex(x.shape):
             result[i] = sigmoid(float(x[i]))

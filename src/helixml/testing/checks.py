@@ -211,10 +211,10 @@ def check_gradients(op: Op, setting: Setting) -> Steps:
         yield what, partial(check_call_order, call, orders, setting)
     for number, sample in samples_of(op, setting) if accepts(op, *_WIDE) else ():
         for mix in (_WIDE, _WIDE[::-1]):
-            call = mixed_call(op, setting, number, sample, mix)
-            if call is not None and not sample.value_only:
+            mixed = mixed_call(op, setting, number, sample, mix)
+            if mixed is not None and not sample.value_only:
                 what = f"sample {number} {mix[0].name} with {mix[1].name}"
-                yield what, partial(check_call_order, call, sample.orders, setting)
+                yield what, partial(check_call_order, mixed, sample.orders, setting)
 
 
 _WIDE = (dtypes.float64, dtypes.complex128)

@@ -85,8 +85,8 @@ def assert_close(actual: Array, expected: Array, bound: float, what: str = "valu
     if actual.shape != expected.shape:
         raise AssertionError(f"{what}: shape {actual.shape}, expected {expected.shape}")
     if actual.dtype.kind == "c" or expected.dtype.kind == "c":
-        pair = [np.stack([x.real, x.imag], axis=-1) for x in (actual, expected)]
-        assert_close(*pair, bound, what)
+        got, want = (np.stack([x.real, x.imag], axis=-1) for x in (actual, expected))
+        assert_close(got, want, bound, what)
         return
     if actual.size == 0:
         return
