@@ -1,8 +1,8 @@
 """helixml: a tensor engine in NumPy and Cython, with its own reverse-mode autograd.
 
-Array functions stand here, in the spelling of the Python array API standard; `helixml.nn`,
-`helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data` and `helixml.profiler` are
-loaded when first used.
+Array functions stand here, in the spelling of the Python array API standard; `helixml.linalg`,
+`helixml.nn`, `helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data` and
+`helixml.profiler` are loaded when first used.
 """
 
 from helixml import config
@@ -47,7 +47,8 @@ from helixml.dtypes import bool_ as bool
 from helixml.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from helixml import data, io, models, nn, optim, profiler, testing, training
+    from helixml import data, io, linalg, models, nn, optim, profiler, testing, training
+    from helixml.ops import cosine_similarity, einsum, einsum_path, kron
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     *ops.__all__,
@@ -60,11 +61,14 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "complex128",
     "complex64",
     "config",
+    "cosine_similarity",
     "cpu",
     "data",
     "device",
     "dtypes",
     "e",
+    "einsum",
+    "einsum_path",
     "enable_grad",
     "errors",
     "float16",
@@ -79,6 +83,8 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "int8",
     "io",
     "is_recording",
+    "kron",
+    "linalg",
     "models",
     "nan",
     "newaxis",
@@ -103,7 +109,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
 ]
 __version__ = "0.1.0"
 _LAZY = (
-    *("backends", "cli", "data", "io", "models", "nn", "optim", "profiler", "testing"),
+    *("backends", "cli", "data", "io", "linalg", "models", "nn", "optim", "profiler", "testing"),
     "training",
 )
 newaxis = None  # x[:, newaxis]
@@ -112,8 +118,10 @@ newaxis = None  # x[:, newaxis]
 def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562)
     if name in _LAZY:
         return _import_module(f"helixml.{name}")
+    if name in ops.LAZY:
+        return getattr(ops, name)
     raise AttributeError(f"module 'helixml' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*globals(), *_LAZY, *ops.LAZY})

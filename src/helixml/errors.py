@@ -7,6 +7,8 @@ derives from the built-in exception that a NumPy user would expect (``ShapeError
 Nothing here knows of tensors, ops or devices.
 """
 
+from numpy.linalg import LinAlgError
+
 __all__ = [
     "BackendError",
     "CheckpointError",
@@ -26,7 +28,9 @@ __all__ = [
     "InplaceError",
     "MissingDependencyError",
     "NotDifferentiableError",
+    "NotPositiveDefiniteError",
     "ShapeError",
+    "SingularMatrixError",
     "ValueRangeError",
 ]
 
@@ -45,6 +49,14 @@ class DTypeError(HelixError, TypeError):
 
 class ValueRangeError(HelixError, ValueError):
     """An argument has the right type and a value outside its range."""
+
+
+class SingularMatrixError(HelixError, LinAlgError):
+    """A matrix has no inverse."""
+
+
+class NotPositiveDefiniteError(HelixError, LinAlgError):
+    """A matrix has no Cholesky factor."""
 
 
 class IndexingError(HelixError, IndexError):

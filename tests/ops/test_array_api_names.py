@@ -91,6 +91,32 @@ where(condition, x1, x2, /)
 zeros(shape, *, dtype=None, device=None)
 zeros_like(x, /, *, dtype=None, device=None)
 """
+# The extension for linear algebra
+LINALG = """
+cholesky(x, /, *, upper=False)
+cross(x1, x2, /, *, axis=-1)
+det(x, /)
+diagonal(x, /, *, offset=0)
+eigh(x, /)
+eigvalsh(x, /)
+inv(x, /)
+matmul(x1, x2, /)
+matrix_norm(x, /, *, keepdims=False, ord="fro")
+matrix_power(x, n, /)
+matrix_rank(x, /, *, rtol=None)
+matrix_transpose(x, /)
+outer(x1, x2, /)
+pinv(x, /, *, rtol=None)
+qr(x, /, *, mode="reduced")
+slogdet(x, /)
+solve(x1, x2, /)
+svd(x, /, *, full_matrices=True)
+svdvals(x, /)
+tensordot(x1, x2, /, *, axes=2)
+trace(x, /, *, offset=0, dtype=None)
+vecdot(x1, x2, /, *, axis=-1)
+vector_norm(x, /, *, axis=None, keepdims=False, ord=2)
+"""
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float32", "float64", "complex64", "complex128"),
@@ -105,7 +131,11 @@ radd rand rfloordiv rlshift rmatmul rmod rmul ror rpow rrshift rsub rtruediv rxo
 def standard():
     lines = [f"{name}(x, /)" for name in OF_ONE.split()]
     lines += [f"{name}(x1, x2, /)" for name in OF_TWO.split()]
-    for line in (*lines, *OTHERS.strip().splitlines()):
+    yield from signatures((*lines, *OTHERS.strip().splitlines()))
+
+
+def signatures(lines):
+    for line in lines:
         name = re.match(r"\w+", line)[0]
         made = {}
         exec(f"def {line}: ...", made)
@@ -149,6 +179,28 @@ def test_a_function_of_the_standard_takes_its_calls(name, theirs):
     function = getattr(hx, name)
     assert name in hx.__all__
     assert differences(inspect.signature(function), theirs) == []
+
+
+@pytest.mark.parametrize(("name", "theirs"), list(signatures(LINALG.strip().splitlines())))
+def test_a_function_of_the_extension_for_linear_algebra_takes_its_calls(name, theirs):
+    function = getattr(hx.linalg, name)
+    assert name in hx.linalg.__all__
+    assert differences(inspect.signature(function), theirs) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("eigh", ("eigenvalues", "eigenvectors")),
+        ("qr", ("Q", "R")),
+        ("slogdet", ("sign", "logabsdet")),
+        ("svd", ("U", "S", "Vh")),
+    ],
+)
+def test_a_function_of_several_results_names_them(name, fields):
+    found = getattr(hx.linalg, name)(hx.eye(2))
+    assert found._fields == fields
+    assert isinstance(found, tuple)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Failure", "Input", "Sample", "booleans", "floats", "integers", "sample"]
+__all__ = ["Failure", "Input", "Sample", "booleans", "floats", "integers", "matrix", "sample"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,18 @@ def integers(*shape: int, low: int = 0, high: int = 3) -> Input:
 def booleans(*shape: int) -> Input:
     """Describe a random boolean input of ``shape``."""
     return Input("bool", shape)
+
+
+def matrix(rows: Any) -> Input:
+    """Describe a float input with just these values, in nested sequences."""
+    shape: list[int] = []
+    first, flat = rows, rows
+    while isinstance(first, (list, tuple)):
+        if shape:
+            flat = [item for row in flat for item in row]
+        shape.append(len(first))
+        first = first[0]
+    return Input("float", tuple(shape), values=tuple(flat))
 
 
 def values(*items: complex) -> Input:

@@ -55,6 +55,11 @@ _BOUND = (
     ),
     *("tril", "triu", "matmul"),
 )
+# And those of its extension for linear algebra, where the namespace has it.
+_MATRICES = (
+    *("cholesky", "qr", "eigh", "eigvalsh", "svd", "svdvals", "det", "slogdet", "inv", "solve"),
+    "pinv",
+)
 _STANDARD = tuple(dtype for dtype in dtypes.ALL if dtype not in dtypes.HALVES)
 
 
@@ -121,6 +126,10 @@ class ArrayApiBackend(BackendBase):
         for name in _ARITHMETIC:
             if hasattr(namespace, name):
                 setattr(self, name, self._of_numbers(name))
+        extension = getattr(namespace, "linalg", None)
+        for name in _MATRICES:
+            if hasattr(extension, name):
+                setattr(self, name, getattr(extension, name))
 
     def _of_numbers(self, name: str) -> Callable[..., Array]:
         """Return a function of the namespace that refuses booleans: what they add up to varies."""

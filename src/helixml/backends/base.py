@@ -4,7 +4,8 @@ A backend that subclasses `BackendBase` brings tier 0 and gets tier 1: slow but 
 what it can do faster. Nothing here writes to an array, so that backends with immutable arrays get
 everything too; 16-bit floats are summed in float32.
 
-Knows no array library: arrays are touched through ``self`` only. `protocol` says what each function
+Knows no array library: arrays are touched through ``self`` only, linear algebra apart, which the
+host computes (`lapack`). `protocol` says what each function
 promises.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 
 from helixml import dtypes
 from helixml.backends.dispatch import KernelTable
+from helixml.backends.lapack import HostLinearAlgebra
 from helixml.backends.protocol import Array
 from helixml.device import Device
 from helixml.dtypes import DType
@@ -73,7 +75,7 @@ _FLAT = 6.0  # erf(6) rounds to 1 in float64; Cody's second range ends at 4, whe
 Entry: TypeAlias = int | tuple[int, int, int] | None
 
 
-class BackendBase:
+class BackendBase(HostLinearAlgebra):
     """Tier 1 of a `ComputeBackend`, given tier 0 as attributes of ``self``."""
 
     name: str = ""

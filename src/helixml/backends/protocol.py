@@ -246,3 +246,67 @@ class ComputeBackend(Protocol):
         The words are those of `philox`, one for each element in C order.
         """
         ...
+
+    # Tier 1: linear algebra on stacks of matrices, (..., m, n), of float32, float64, complex64 or
+    # complex128; the host computes it for a backend that does not. A matrix for which there is no
+    # result raises an error (`numpy.linalg.LinAlgError`, or what the backend's library has).
+
+    def cholesky(self, x: Array, /) -> Array:
+        """Return lower triangular L with L L^H = x, for Hermitian positive definite x."""
+        ...
+
+    def qr(self, x: Array, /, *, mode: str) -> tuple[Array, Array]:
+        """Return Q and R; ``mode`` is "reduced" or "complete". Signs are free."""
+        ...
+
+    def eigh(self, x: Array, /) -> tuple[Array, Array]:
+        """Return eigenvalues, ascending, and orthonormal eigenvectors of Hermitian matrices."""
+        ...
+
+    def eigvalsh(self, x: Array, /) -> Array:
+        """Return eigenvalues of Hermitian matrices, ascending."""
+        ...
+
+    def eig(self, x: Array, /) -> tuple[Array, Array]:
+        """Return eigenvalues and eigenvectors of length 1, complex."""
+        ...
+
+    def eigvals(self, x: Array, /) -> Array:
+        """Return eigenvalues, complex."""
+        ...
+
+    def svd(self, x: Array, /, *, full_matrices: bool) -> tuple[Array, Array, Array]:
+        """Return U, S and V^H, singular values descending."""
+        ...
+
+    def svdvals(self, x: Array, /) -> Array:
+        """Return singular values, descending."""
+        ...
+
+    def det(self, x: Array, /) -> Array:
+        """Return determinants."""
+        ...
+
+    def slogdet(self, x: Array, /) -> tuple[Array, Array]:
+        """Return signs and logarithms of the magnitude of determinants; 0 and -inf for 0."""
+        ...
+
+    def inv(self, x: Array, /) -> Array:
+        """Return inverses."""
+        ...
+
+    def solve(self, x: Array, y: Array, /) -> Array:
+        """Return z with x z = y; y is (..., n, k), leading axes broadcast."""
+        ...
+
+    def solve_triangular(self, x: Array, y: Array, /, *, upper: bool, unit_diagonal: bool) -> Array:
+        """Return z with x z = y, reading one triangle of x, and ones for a unit diagonal."""
+        ...
+
+    def pinv(self, x: Array, /, *, rtol: Any) -> Array:
+        """Return pseudo-inverses; ``rtol`` is a float or an array, one for each matrix."""
+        ...
+
+    def expm(self, x: Array, /) -> Array:
+        """Return exponentials of matrices, sum_k x^k / k!."""
+        ...

@@ -1,8 +1,13 @@
 """The ops: every function of tensors, each an `Op` with its rule, samples and documentation.
 
 One file a family; `elementwise` is the place to start. Importing this package fills the table
-through which tensors reach their operators.
+through which tensors reach their operators. What few programs use is loaded on first use: the
+functions of `LAZY`, and those of `helixml.linalg`.
 """
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 from helixml import dtypes
 from helixml._core import interop
@@ -186,6 +191,30 @@ from helixml.ops.trigonometric import (
 )
 from helixml.ops.update import adamw_, adamw_many_, norm_many, scale_many_, sgd_, sgd_many_
 from helixml.random import dropout
+
+if TYPE_CHECKING:
+    from helixml.ops.contraction import einsum as einsum
+    from helixml.ops.contraction import einsum_path as einsum_path
+    from helixml.ops.matrices import kron as kron
+    from helixml.ops.norms import cosine_similarity as cosine_similarity
+
+# Loaded on first use; each with its file.
+LAZY = {
+    "cosine_similarity": "norms",
+    "einsum": "contraction",
+    "einsum_path": "contraction",
+    "kron": "matrices",
+}
+
+
+def __getattr__(name: str) -> _Any:  # PEP 562
+    if name in LAZY:
+        return getattr(_import_module(f"helixml.ops.{LAZY[name]}"), name)
+    raise AttributeError(f"module 'helixml.ops' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LAZY})
 
 
 def _convert(op, value, like):

@@ -25,7 +25,16 @@ from helixml.ops.creation import asarray
 from helixml.testing.inputs import materialize, normal, replace_arrays, widened
 from helixml.testing.tolerance import condition_of, epsilon
 
-__all__ = ["Call", "Setting", "call_of", "cotangents_of", "samples_of", "vjp_of", "written_by"]
+__all__ = [
+    "Call",
+    "Setting",
+    "accepts",
+    "call_of",
+    "cotangents_of",
+    "samples_of",
+    "vjp_of",
+    "written_by",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -137,7 +146,12 @@ class Call:
 
     def condition(self) -> float:
         """Return the condition of this call."""
-        return condition_of(lambda *arrays: self.oracle(list(arrays)), self.wide())
+        determined = self.op.options.get("determined", lambda *results: results)
+
+        def results(*arrays: Array) -> list[Array]:
+            return list(determined(*self.oracle(list(arrays))))
+
+        return condition_of(results, self.wide())
 
     def dtypes_of_results(self, exact: list[Array]) -> list[DType]:
         """Return the dtypes that the results should have, by the rules of `helixml.dtypes`.
@@ -232,6 +246,13 @@ def calls(op: Op, setting: Setting) -> Iterator[tuple[str, Call]]:
                 yield f"sample {number} {dtype.name}", call
 
 
+def accepts(op: Op, dtype: DType) -> bool:
+    """Say whether an op takes operands of ``dtype``."""
+    if dtypes.kind(dtype) not in op.options.get("kinds", "buif"):
+        return False
+    return dtype in op.options.get("dtypes", dtypes.ALL)
+
+
 def differentiable_calls(
     op: Op, setting: Setting, *wanted: DType
 ) -> Iterator[tuple[str, Call, Sample]]:
@@ -243,7 +264,7 @@ def differentiable_calls(
             if dtypes.kind(dtype) == "c" and not (accepts(op, dtype) and "c" in sample.kinds):
                 continue
             call = call_of(op, number, sample, dtype, setting.device)
-            if call is not None and dtype in setting.dtypes:
+            if call is not None and dtype in setting.dtypes and accepts(op, dtype):
                 yield f"sample {number} {dtype.name}", call, sample
 
 

@@ -7,6 +7,9 @@ op: what an op is exempt from follows from its properties, and from `Op.options`
 
 - ``kinds`` : kinds of dtypes (`dtypes.kind`) that its float inputs may have; "buifc" by default,
   and "buif" of an op that is ``real_only``. A call with another must raise `DTypeError`.
+- ``dtypes`` : those that its float inputs may have, where not all of a kind are taken.
+- ``determined`` : where the results are open in part, as the signs of eigenvectors are, a function
+  of the NumPy results that returns what is determined of them.
 - ``exact_dtype`` : False where the oracle itself decides the dtype of the result.
 - ``shapes_differ`` : True where operands that do not broadcast may be right.
 
@@ -24,6 +27,7 @@ import numpy as np
 from helixml._core.op import REGISTRY, Fused, Op, Primitive
 from helixml.backends import registry
 from helixml.dtypes import ALL, DType
+from helixml.ops import contraction, decomposition, matrices, norms, solving
 from helixml.testing.calls import (
     Call,
     Setting,
@@ -34,6 +38,9 @@ from helixml.testing.calls import (
     written_by,
 )
 from helixml.testing.checks import CHECKS
+
+# What is loaded on first use is checked too.
+LOADED = (contraction, decomposition, matrices, norms, solving)
 
 __all__ = [
     "CHECKS",

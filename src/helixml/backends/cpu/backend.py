@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from helixml import config, dtypes
+from helixml.backends import lapack
 from helixml.backends.base import BackendBase
 from helixml.backends.cpu.sums import FEW, add_up
 from helixml.backends.dispatch import Kernel, KernelTable
@@ -302,6 +303,24 @@ class CpuBackend(BackendBase):
         if x.dtype in dtypes.HALVES:
             return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
         return product(x, y)
+
+    # Tier 1: linear algebra
+
+    cholesky = staticmethod(lapack.cholesky)
+    qr = staticmethod(lapack.qr)
+    eigh = staticmethod(lapack.eigh)
+    eigvalsh = staticmethod(lapack.eigvalsh)
+    eig = staticmethod(lapack.eig)
+    eigvals = staticmethod(lapack.eigvals)
+    svd = staticmethod(lapack.svd)
+    svdvals = staticmethod(lapack.svdvals)
+    det = staticmethod(lapack.det)
+    slogdet = staticmethod(lapack.slogdet)
+    inv = staticmethod(lapack.inv)
+    solve = staticmethod(lapack.solve)
+    solve_triangular = staticmethod(lapack.solve_triangular)
+    pinv = staticmethod(lapack.pinv)
+    expm = staticmethod(lapack.expm)
 
     # Tier 1 that NumPy or a compiled function does better than base
 

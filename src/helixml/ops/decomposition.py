@@ -1,0 +1,817 @@
+"""Decompositions of matrices: Cholesky, QR, eigenvalues, singular values.
+
+What a decomposition leaves open (the signs of vectors, and for complex numbers their phases) is as
+the backend's library gives it; a loss must not depend on it, or its gradient means nothing. The
+rules have adjoints where textbooks of real matrices have transposes: a gradient of complex numbers
+is dL/dRe + i dL/dIm. Read `matrices` and `solving` first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from helixml import dtypes
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, floats, matrix, sample
+from helixml._core.tensor import Tensor
+from helixml.errors import (
+    ConvergenceError,
+    DTypeError,
+    NotPositiveDefiniteError,
+    ShapeError,
+    ValueRangeError,
+)
+from helixml.ops.elementwise import quotient, where
+from helixml.ops.matrices import (
+    LAPACK_DTYPES,
+    adjoint,
+    check_matrices,
+    failing,
+    halved_diagonal,
+    hermitian_part,
+    on_diagonal,
+)
+from helixml.ops.movement import concat, expand_dims, tril, triu
+from helixml.ops.numbers import conj, imag, real
+from helixml.ops.solving import solve, triangular_solve
+
+Array = Any  # a raw array of the backend
+
+# Symmetric and positive definite, with distinct eigenvalues.
+_POSITIVE = matrix([[4, 1, -1], [1, 3, 1], [-1, 1, 6]])
+_POSITIVE_STACK = matrix([[[2, 1], [1, 5]], [[3, -1], [-1, 2]]])
+
+
+def _zeros(*shape):
+    from helixml.ops.creation import zeros
+
+    return zeros(shape)
+
+
+def _integers():
+    from helixml.ops.creation import ones
+
+    return ones((2, 2), dtype=dtypes.int64)
+
+
+def _accepts(op, square):
+    """Give ``op`` the check of its matrices; return the error samples for it."""
+
+    @op.prepare
+    def _(x, **options):
+        check_matrices(op.name, x, square)
+        return options
+
+    @op.errors
+    def errors():
+        yield Failure(lambda: op(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
+        yield Failure(lambda: op(_integers()), DTypeError, r"takes no int64. Hint: x.astype")
+        if square:
+            yield Failure(lambda: op(_zeros(2, 3)), ShapeError, r"takes square matrices.*\(2, 3\)")
+
+    op.options["dtypes"] = LAPACK_DTYPES
+    return errors
+
+
+def _converges(op, function):
+    """Let ``op`` say for which matrix its iteration found no end."""
+
+    @op.diagnose
+    def _(x, **options):
+        found = failing(x, function)
+        if found is None:
+            return None
+        return ConvergenceError(
+            f"{op.name}: no end was found for {found}. Hint: does it hold nan or inf?"
+        )
+
+
+def _hermitian(B, x):
+    """Return (x + x^H) / 2 of raw arrays."""
+    rank = len(x.shape)
+    other = B.permute_dims(x, (*range(rank - 2), rank - 1, rank - 2))
+    dtype = B.dtype_of(x)
+    if dtypes.kind(dtype) == "c":
+        other = B.conj(other)
+    return B.multiply(B.add(x, other), B.full((), 0.5, dtype=dtype))
+
+
+def _matrices_in(x):
+    """Return how many matrices a `Size` holds."""
+    return x.size // max(x.shape[-1] * x.shape[-2], 1)
+
+
+# Cholesky
+
+
+def _cholesky_oracle(x, upper=False):
+    """Build the factor row by row."""
+    x = (x + np.swapaxes(x, -1, -2)) / 2
+    factor = np.zeros(x.shape)
+    for j in range(x.shape[-1]):
+        row = factor[..., j, :j]
+        factor[..., j, j] = np.sqrt(x[..., j, j] - np.sum(row * row, axis=-1))
+        for i in range(j + 1, x.shape[-1]):
+            rest = x[..., i, j] - np.sum(factor[..., i, :j] * row, axis=-1)
+            factor[..., i, j] = rest / factor[..., j, j]
+    return np.swapaxes(factor, -1, -2) if upper else factor
+
+
+@primitive(oracle=_cholesky_oracle)
+def cholesky(B, x: Array, *, upper: bool = False):
+    """Return the Cholesky factor of each matrix: triangular L with L L^H = x.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex, Hermitian and positive definite. Its Hermitian part
+        (x + x^H) / 2 is what is factored: both triangles count.
+    upper : return U = L^H, with U^H U = x.
+
+    Returns
+    -------
+    Tensor, same shape and dtype, with a real positive diagonal.
+
+    Raises
+    ------
+    NotPositiveDefiniteError : a matrix has no such factor. ShapeError, DTypeError : of another
+    shape or dtype.
+
+    Notes
+    -----
+    Gradient: the Hermitian part of L^-H P L^-1, where P is the lower triangle of L^H g with half
+    its diagonal. Costs n^3 / 3 FLOPs for each matrix.
+
+    References
+    ----------
+    Murray 2016, "Differentiation of the Cholesky decomposition", eq. 10; Seeger et al. 2017,
+    "Auto-differentiating linear algebra", section 3.1.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.cholesky(hx.tensor([[4.0, 2.0], [2.0, 5.0]]))
+    tensor([[2., 0.],
+            [1., 2.]])
+    """
+    factor = B.cholesky(_hermitian(B, x))
+    if not upper:
+        return factor
+    rank = len(factor.shape)
+    factor = B.permute_dims(factor, (*range(rank - 2), rank - 1, rank - 2))
+    return B.conj(factor) if dtypes.kind(B.dtype_of(factor)) == "c" else factor
+
+
+@cholesky.vjp("x")
+def _(g, out, upper):
+    lower, g = (adjoint(out), adjoint(g)) if upper else (out, g)
+    lower_h = adjoint(lower)
+    p = halved_diagonal(tril(lower_h @ g))
+    half = triangular_solve(lower_h, p, upper=True)  # L^-H P
+    return hermitian_part(adjoint(triangular_solve(lower_h, adjoint(half), upper=True)))
+
+
+_bad_squares = _accepts(cholesky, square=True)
+cholesky.flops(lambda x: x.shape[-1] * x.size // 3)
+
+
+@cholesky.diagnose
+def _(x, upper):
+    found = failing(hermitian_part(x), np.linalg.cholesky)
+    if found is None:
+        return None
+    return NotPositiveDefiniteError(
+        f"cholesky: {found} of shape {x.shape[-2:]} is not positive definite. "
+        "Hint: x + eps * eye(n), or linalg.eigh."
+    )
+
+
+@cholesky.samples
+def _():
+    yield sample(_POSITIVE)
+    yield sample(_POSITIVE_STACK, upper=True)
+    yield sample(matrix([[4, 0], [2, 3]]))  # of which the Hermitian part is positive definite
+    yield sample((0, 3, 3))
+    yield sample((2, 0, 0))
+
+
+@cholesky.errors
+def _():
+    yield from _bad_squares()
+    pair = np.array([np.eye(2), -np.eye(2)])
+    yield Failure(
+        lambda: cholesky(_zeros(2, 2)), NotPositiveDefiniteError, r"the matrix of shape \(2, 2\) is"
+    )
+    yield Failure(lambda: cholesky(pair), NotPositiveDefiniteError, r"matrix \(1,\) of shape")
+
+
+# QR
+
+
+class QR(NamedTuple):
+    """What `qr` gives."""
+
+    Q: Tensor
+    R: Tensor
+
+
+def _signed_qr(q, r):
+    """Return Q and R with a diagonal of R that is not negative; only then they are determined."""
+    k = min(r.shape[-2:])
+    sign = np.where(np.diagonal(r, 0, -2, -1) < 0, -1.0, 1.0)
+    q, free = q[..., :k] * sign[..., None, :], q[..., k:]
+    r = r[..., :k, :] * sign[..., :, None]
+    return q, r, free @ np.swapaxes(free, -1, -2)
+
+
+def _qr_oracle(x, mode="reduced"):
+    """Orthogonalize column by column, and in mode "complete" unit vectors after them."""
+    m, n = x.shape[-2:]
+    columns = [x[..., i] for i in range(min(m, n))]
+    if mode == "complete":
+        columns += [np.broadcast_to(e, x.shape[:-1]) for e in np.eye(m)]
+    found = []
+    for column in columns:
+        for _ in range(2):  # once more, for what the first time left by rounding
+            for q in found:
+                column = column - q * np.sum(q * column, axis=-1, keepdims=True)  # noqa: PLW2901
+        length = np.sqrt(np.sum(column * column, axis=-1, keepdims=True))
+        if len(found) < min(m, n) or (len(found) < m and (length > 1e-3).all()):
+            found.append(column / length)
+    q = np.stack(found, axis=-1) if found else np.zeros((*x.shape[:-1], 0))
+    return q, np.triu(np.swapaxes(q, -1, -2) @ x)
+
+
+@primitive(name="qr", oracle=_qr_oracle)
+def _qr(B, x: Array, *, mode: str = "reduced"):
+    """Return the factors Q and R: what `qr` is made of."""
+    return tuple(B.qr(x, mode=mode))
+
+
+_qr.options.update(determined=_signed_qr, dtypes=LAPACK_DTYPES)
+
+
+def qr(x: Tensor, *, mode: Literal["reduced", "complete"] = "reduced") -> QR:
+    """Factor each matrix into one with orthonormal columns and an upper triangular one, x = Q R.
+
+    Parameters
+    ----------
+    x : Tensor, (..., m, n), float or complex.
+    mode : "reduced", k = min(m, n); "complete", k = m.
+
+    Returns
+    -------
+    Q : Tensor, (..., m, k), Q^H Q = I.
+    R : Tensor, (..., k, n), upper triangular, with a real diagonal of either sign.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ValueRangeError : another ``mode``.
+
+    Notes
+    -----
+    Gradient, for m >= n: (gQ + Q Z) R^-H, where Z has the upper triangle of W = gR R^H - Q^H gQ and
+    is made Hermitian. For m < n the first m columns of x are factored so, and the others are Q
+    times those of R. The leading columns must be independent, else `SingularMatrixError`. Of the
+    columns that "complete" adds, only the space that they span has a gradient: which basis of it
+    they are is the library's choice.
+
+    References
+    ----------
+    Walter & Lehmann 2018, "Algorithmic differentiation of linear algebra functions with application
+    in optimum experimental design", section 3; Roberts & Roberts 2020, "QR and LQ decomposition
+    matrix backpropagation algorithms for square, wide, and deep matrices", for wide matrices.
+    Here also for complex numbers, where only the real part of the diagonal of W counts.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> x = hx.tensor([[3.0, 1.0], [4.0, 2.0]])
+    >>> q, r = hx.linalg.qr(x)
+    >>> hx.round(q @ r)
+    tensor([[3., 1.],
+            [4., 2.]])
+    """
+    return QR(*_qr(x, mode=mode))
+
+
+@_qr.prepare
+def _(x, mode):
+    check_matrices("qr", x, square=False)
+    if mode not in ("reduced", "complete"):
+        raise ValueRangeError(f"qr: mode={mode!r}. Hint: 'reduced' or 'complete'.")
+    return {"mode": mode}
+
+
+@_qr.vjp("x")
+def _(g, x, outs):
+    (q, r), (gq, gr) = outs, g
+    m, n = x.shape[-2:]
+    k = min(m, n)
+    if q.shape[-1] > k:  # d(q2) = -q1 d(q1)^H q2, within the space that q2 spans
+        q1, q2 = q[..., :k], q[..., k:]
+        gq = gq[..., :k] - q2 @ adjoint(gq[..., k:]) @ q1
+        q, r, gr = q1, r[..., :k, :], gr[..., :k, :]
+    if m >= n:
+        return _square_qr(q, r, gq, gr)
+    behind = gr[..., m:]
+    gq = gq + x[..., m:] @ adjoint(behind)
+    return concat([_square_qr(q, r[..., :m], gq, gr[..., :m]), q @ behind], axis=-1)
+
+
+def _square_qr(q, r, gq, gr):
+    """Return the gradient for square R."""
+    w = gr @ adjoint(r) - adjoint(q) @ gq
+    z = halved_diagonal(triu(w))
+    z = gq + q @ (z + adjoint(z))
+    return adjoint(triangular_solve(r, adjoint(z), upper=True))
+
+
+@_qr.flops
+def _(x, mode):
+    """Count the reflections and the product of them: Golub & Van Loan 2013, section 5.2."""
+    m, n = x.shape[-2:]
+    k = min(m, n)
+    factor = 2 * n * k * m - (n + m) * k * k + 2 * k**3 // 3
+    width = m if mode == "complete" else k
+    product = 4 * m * width * k - 2 * (m + width) * k * k + 4 * k**3 // 3
+    return _matrices_in(x) * (factor + product)
+
+
+@_qr.samples
+def _():
+    yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
+    yield sample(matrix([[1, 2], [3, -1], [0, 2]]))
+    yield sample(matrix([[[1, 2, 1], [3, -1, 0]], [[2, 0, 1], [1, 1, 1]]]))
+    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]), mode="complete", value_only=True)
+    yield sample(matrix([[1, 2, 1], [3, -1, 0]]), mode="complete")
+    yield sample((0, 3))
+    yield sample((2, 3, 0))
+
+
+@_qr.errors
+def _():
+    yield Failure(lambda: qr(_zeros(2)), ShapeError, r"qr: takes matrices")
+    yield Failure(lambda: qr(_integers()), DTypeError, r"qr: takes no int64")
+    yield Failure(
+        lambda: qr(_zeros(2, 2), mode="full"), ValueRangeError, r"mode='full'. Hint: 'red"
+    )
+
+
+# Eigenvalues of Hermitian matrices
+
+
+class Eigh(NamedTuple):
+    """What `eigh` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def _symmetric(x):
+    return (x + np.swapaxes(x, -1, -2)) / 2
+
+
+def _eigh_oracle(x):
+    return tuple(np.linalg.eigh(_symmetric(x)))
+
+
+@primitive(name="eigh", oracle=_eigh_oracle)
+def _eigh(B, x: Array):
+    """Return eigenvalues and eigenvectors of Hermitian matrices: what `eigh` is made of."""
+    return tuple(B.eigh(_hermitian(B, x)))
+
+
+def _projectors(values, vectors):
+    """Return the eigenvalues and v v^T of each vector: the sign of v is open."""
+    return values, vectors[..., :, None, :] * vectors[..., None, :, :]
+
+
+_eigh.options["determined"] = _projectors
+
+
+def eigh(x: Tensor) -> Eigh:
+    """Return eigenvalues and eigenvectors of each Hermitian matrix, x = V diag(w) V^H.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex, Hermitian. Its Hermitian part (x + x^H) / 2 is what
+        is decomposed: both triangles count.
+
+    Returns
+    -------
+    eigenvalues : Tensor, (..., n), real, ascending.
+    eigenvectors : Tensor, (..., n, n), orthonormal columns in that order.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient: the Hermitian part of V (diag(gw) + F * (V^H gV)) V^H, with F_ij = 1 / (w_j - w_i) and
+    0 on the diagonal. Where two eigenvalues are equal their vectors are no functions of x: a loss
+    of eigenvalues alone has a gradient there, one that reads these vectors gets nan or inf. The
+    sign of a vector, for complex numbers its phase, is open, and a loss must not depend on it.
+
+    References
+    ----------
+    Giles 2008, section 3.1; Seeger et al. 2017, section 3.3.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.eigh(hx.tensor([[2.0, 0.0], [0.0, 1.0]])).eigenvalues
+    tensor([1., 2.])
+    """
+    return Eigh(*_eigh(x))
+
+
+@_eigh.vjp("x")
+def _(g, outs):
+    (w, v), (gw, gv) = outs, g
+    vh = adjoint(v)
+    diagonal = on_diagonal(w.shape[-1], w)
+    inner = where(diagonal, expand_dims(gw, -1), _over_gaps(vh @ gv, w, diagonal))
+    return hermitian_part(v @ inner @ vh)
+
+
+def _over_gaps(p, w, diagonal, plus=None):
+    """Return p_ij / (w_j - w_i), and 0 on the diagonal; where p_ij is 0 a gap may be 0 too.
+
+    ``plus`` divides by (w_j - w_i) (w_j + w_i), the difference of squares without cancellation.
+    """
+    row, column = expand_dims(w, -2), expand_dims(w, -1)
+    gap = row - column
+    if plus:
+        gap = gap * (row + column)
+    return quotient(where(diagonal, 0, p), where(diagonal, 1, gap))
+
+
+_accepts(_eigh, square=True)
+_converges(_eigh, np.linalg.eigh)
+# Golub & Van Loan 2013, section 8.3: with vectors, and without.
+_eigh.flops(lambda x: 9 * x.shape[-1] * x.size)
+
+
+def _symmetric_samples():
+    yield sample(_POSITIVE)
+    yield sample(_POSITIVE_STACK)
+    yield sample(matrix([[1, 3], [0, -2]]))  # of which the Hermitian part counts
+    yield sample((0, 3, 3))
+    yield sample((2, 0, 0))
+
+
+_eigh.samples(_symmetric_samples)
+
+
+def _eigvalsh_oracle(x):
+    return np.linalg.eigh(_symmetric(x))[0]
+
+
+@primitive(oracle=_eigvalsh_oracle)
+def eigvalsh(B, x: Array):
+    """Return the eigenvalues of each Hermitian matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex, Hermitian, as for `eigh`.
+
+    Returns
+    -------
+    Tensor, (..., n), real, ascending.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient: V diag(g) V^H, for which the vectors are computed on the way back. It exists where
+    eigenvalues are equal too, as one of the subgradients.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.eigvalsh(hx.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    tensor([-1.,  1.])
+    """
+    return B.eigvalsh(_hermitian(B, x))
+
+
+@eigvalsh.vjp("x")
+def _(g, x):
+    v = eigh(x).eigenvectors
+    return hermitian_part((v * expand_dims(g, -2)) @ adjoint(v))
+
+
+_accepts(eigvalsh, square=True)
+_converges(eigvalsh, np.linalg.eigvalsh)
+eigvalsh.flops(lambda x: 4 * x.shape[-1] * x.size // 3)
+eigvalsh.samples(_symmetric_samples)
+
+
+# Singular values
+
+
+class SVD(NamedTuple):
+    """What `svd` gives."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+def _svd_oracle(x, full_matrices=True):
+    return tuple(np.linalg.svd(x, full_matrices=full_matrices))
+
+
+@primitive(name="svd", oracle=_svd_oracle)
+def _svd(B, x: Array, *, full_matrices: bool = True):
+    """Return the factors U, S and V^H: what `svd` is made of."""
+    return tuple(B.svd(x, full_matrices=full_matrices))
+
+
+def _triples(u, s, vh):
+    """Return singular values, u v^T of each pair, and what projects on the other vectors."""
+    k = s.shape[-1]
+    pairs = u[..., :, None, :k] * np.swapaxes(vh[..., :k, :], -1, -2)[..., None, :, :]
+    left, right = u[..., k:], vh[..., k:, :]
+    return s, pairs, left @ np.swapaxes(left, -1, -2), np.swapaxes(right, -1, -2) @ right
+
+
+_svd.options["determined"] = _triples
+
+
+def svd(x: Tensor, *, full_matrices: bool = True) -> SVD:
+    """Return the singular value decomposition of each matrix, x = U diag(S) V^H.
+
+    Parameters
+    ----------
+    x : Tensor, (..., m, n), float or complex.
+    full_matrices : return all m columns of U and all n rows of V^H, not only the first
+        k = min(m, n).
+
+    Returns
+    -------
+    U : Tensor, (..., m, m) or (..., m, k), orthonormal columns.
+    S : Tensor, (..., k), real, not negative, descending.
+    Vh : Tensor, (..., n, n) or (..., k, n), orthonormal rows.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient, with P = U^H gU, Q = V^H gV and E_ij = 1 / (s_j^2 - s_i^2), 0 on the diagonal:
+    U (E * (P - P^H) S + S E * (Q - Q^H) + diag(gS)) V^H, and the parts of gU S^-1 V^H and
+    U S^-1 gV^H that lie outside of U and V; for complex numbers also i Im(P_ii) / s_i on the
+    diagonal. Where two singular values are equal, or one is 0, their vectors are no functions of
+    x: a loss of singular values alone has a gradient there, one that reads these vectors gets nan
+    or inf. The sign of a pair of vectors, for complex numbers its phase, is open, and a loss must
+    not depend on it. Of the vectors that full matrices add, only the space that they span has a
+    gradient.
+
+    References
+    ----------
+    Townsend 2016, "Differentiating the singular value decomposition"; Wan & Zhang 2019,
+    "Automatic differentiation for complex valued SVD", eq. 2, for the imaginary diagonal.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.svd(hx.tensor([[0.0, 2.0], [1.0, 0.0]])).S
+    tensor([2., 1.])
+    """
+    return SVD(*_svd(x, full_matrices=full_matrices))
+
+
+@_svd.vjp("x")
+def _(g, outs):
+    (u, s, vh), (gu, gs, gvh) = outs, g
+    k = s.shape[-1]
+    u, gu = _leading(u, gu, k)
+    v, gv = _leading(adjoint(vh), adjoint(gvh), k)
+    uh, vh = adjoint(u), adjoint(v)
+    p, q = uh @ gu, vh @ gv
+    diagonal = on_diagonal(k, s)
+    row, column = expand_dims(s, -2), expand_dims(s, -1)
+    # Divided before they are added: where singular values are equal, inf - inf is nan, not 0.
+    left, right = (_over_gaps(t, s, diagonal, plus=True) for t in (p, q))
+    middle = (left + adjoint(left)) * row + column * (right + adjoint(right))
+    own = expand_dims(gs, -1)
+    if dtypes.kind(u.dtype) == "c":
+        phase = quotient(imag(where(diagonal, p, 0)), column)
+        middle = middle + phase * 1j
+    gradient = u @ (middle + where(diagonal, own, 0)) @ vh
+    if u.shape[-2] > k:
+        outside = quotient(gu - u @ p, row)
+        gradient = gradient + outside @ vh
+    if v.shape[-2] > k:
+        outside = quotient(gv - v @ q, row)
+        gradient = gradient + u @ adjoint(outside)
+    return gradient
+
+
+def _leading(u, gu, k):
+    """Return the first ``k`` columns, and for them the gradient of the others' span too."""
+    if u.shape[-1] == k:
+        return u, gu
+    first, rest = u[..., :k], u[..., k:]
+    return first, gu[..., :k] - rest @ adjoint(gu[..., k:]) @ first
+
+
+_accepts(_svd, square=False)
+_converges(_svd, np.linalg.svd)
+
+
+@_svd.flops
+def _(x, full_matrices):
+    """Count as Golub & Van Loan 2013, section 8.6, for the R-SVD."""
+    m, n = sorted(x.shape[-2:], reverse=True)
+    vectors = 4 * m * m * n + 22 * n**3 if full_matrices else 6 * m * n * n + 20 * n**3
+    return _matrices_in(x) * vectors
+
+
+@_svd.samples
+def _():
+    yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
+    yield sample(matrix([[1, 2], [3, -1], [0, 2]]), full_matrices=False)
+    yield sample(matrix([[[1, 2, 1], [3, -1, 0]], [[2, 0, 1], [1, 1, 1]]]), full_matrices=False)
+    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]), value_only=True)
+    yield sample((0, 3))
+    yield sample((2, 3, 0))
+
+
+def _svdvals_oracle(x):
+    return np.linalg.svd(x, compute_uv=False)
+
+
+@primitive(oracle=_svdvals_oracle)
+def svdvals(B, x: Array):
+    """Return the singular values of each matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., m, n), float or complex.
+
+    Returns
+    -------
+    Tensor, (..., min(m, n)), real, not negative, descending.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient: U diag(g) V^H, for which the vectors are computed on the way back. It exists where
+    singular values are equal or 0 too, as one of the subgradients.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.svdvals(hx.tensor([[3.0, 0.0], [4.0, 0.0]]))
+    tensor([5., 0.])
+    """
+    return B.svdvals(x)
+
+
+@svdvals.vjp("x")
+def _(g, x):
+    u, _, vh = svd(x, full_matrices=False)
+    return (u * expand_dims(g, -2)) @ vh
+
+
+_accepts(svdvals, square=False)
+_converges(svdvals, np.linalg.svdvals)
+
+
+@svdvals.flops
+def _(x):
+    m, n = sorted(x.shape[-2:], reverse=True)
+    return _matrices_in(x) * (4 * m * n * n - 4 * n**3 // 3)
+
+
+@svdvals.samples
+def _():
+    yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
+    yield sample(floats(2, 3, 2, distinct=True))
+    yield sample(floats(2, 4, distinct=True))
+    yield sample((0, 3))
+    yield sample((2, 3, 0))
+
+
+# Eigenvalues of any square matrix
+
+
+class Eig(NamedTuple):
+    """What `eig` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+@primitive(name="eig")
+def _eig(B, x: Array):
+    """Return eigenvalues and eigenvectors: what `eig` is made of."""
+    return tuple(B.eig(x))
+
+
+def eig(x: Tensor) -> Eig:
+    """Return eigenvalues and eigenvectors of each matrix, x V = V diag(w).
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex; for Hermitian ones `eigh` is faster and better.
+
+    Returns
+    -------
+    eigenvalues : Tensor, (..., n), complex, in no order.
+    eigenvectors : Tensor, (..., n, n), complex, columns of length 1 in that order.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient: V^-H (diag(gw) + F^* * (V^H gV - V^H V diag(Re(diag(V^H gV))))) V^H, with
+    F_ij = 1 / (w_j - w_i) and 0 on the diagonal; its real part where x is real. Where eigenvalues
+    are equal it is nan or inf for a loss that reads their vectors, and a matrix without a basis of
+    eigenvectors raises `SingularMatrixError` if its vectors are singular to the last digit. The
+    phase of a vector is open, and a loss must not depend on it.
+
+    References
+    ----------
+    Boeddeker, Hanebrink, Drude, Heymann & Haeb-Umbach 2017, "On the computation of complex-valued
+    gradients with application to statistically optimum beamforming", eq. 4.77; the second term
+    keeps the length of the vectors.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.eig(hx.tensor([[0.0, 1.0], [-1.0, 0.0]])).eigenvalues
+    tensor([0.+1.j, 0.-1.j], dtype=complex64)
+    """
+    return Eig(*_eig(x))
+
+
+@_eig.vjp("x")
+def _(g, outs):
+    (w, v), (gw, gv) = outs, g
+    vh = adjoint(v)
+    p = vh @ gv
+    diagonal = on_diagonal(w.shape[-1], w)
+    own = where(diagonal, real(p), 0)
+    inner = _over_gaps(p - vh @ v @ own, conj(w), diagonal)
+    return solve(vh, where(diagonal, expand_dims(gw, -1), inner) @ vh)
+
+
+_accepts(_eig, square=True)
+_converges(_eig, np.linalg.eig)
+# Golub & Van Loan 2013, section 7.5: with vectors, and without.
+_eig.flops(lambda x: 25 * x.shape[-1] * x.size)
+
+
+@primitive
+def eigvals(B, x: Array):
+    """Return the eigenvalues of each matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex; for Hermitian ones `eigvalsh` is faster and better.
+
+    Returns
+    -------
+    Tensor, (..., n), complex, in no order.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient: V^-H diag(g) V^H, for which the vectors are computed on the way back; its real part
+    where x is real.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.eigvals(hx.tensor([[2.0, 1.0], [0.0, 3.0]]))
+    tensor([2.+0.j, 3.+0.j], dtype=complex64)
+    """
+    return B.eigvals(x)
+
+
+@eigvals.vjp("x")
+def _(g, x):
+    vh = adjoint(eig(x).eigenvectors)
+    return solve(vh, expand_dims(g, -1) * vh)
+
+
+_accepts(eigvals, square=True)
+_converges(eigvals, np.linalg.eigvals)
+eigvals.flops(lambda x: 10 * x.shape[-1] * x.size)

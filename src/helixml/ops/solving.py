@@ -1,0 +1,972 @@
+"""Systems of linear equations: solutions, inverses, determinants, powers and exponentials.
+
+The rules are those of Giles 2008, "An extended collection of matrix derivative results for forward
+and reverse mode automatic differentiation", with adjoints in the place of transposes: a gradient of
+complex numbers is dL/dRe + i dL/dIm. Read `matrices` first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from helixml import dtypes, shapes
+from helixml._core.op import composite, primitive
+from helixml._core.samples import Failure, floats, matrix, sample
+from helixml._core.tensor import Tensor
+from helixml.errors import ConvergenceError, DTypeError, ShapeError, SingularMatrixError
+from helixml.ops.elementwise import where
+from helixml.ops.linalg import matmul
+from helixml.ops.logic import equal, greater, less
+from helixml.ops.matrices import (
+    LAPACK_DTYPES,
+    adjoint,
+    check_matrices,
+    failing,
+    identity,
+    on_diagonal,
+)
+from helixml.ops.movement import broadcast_to, concat, expand_dims, reshape, tril, triu
+from helixml.ops.numbers import conj, imag, positive, real
+from helixml.ops.reduction import any, count_nonzero, prod, sum
+
+Array = Any  # a raw array of the backend
+
+
+def _zeros(*shape):
+    from helixml.ops.creation import zeros
+
+    return zeros(shape)
+
+
+def _integer_identity():
+    from helixml.ops.creation import eye
+
+    return eye(2, dtype=dtypes.int64)
+
+
+WELL_CONDITIONED = matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]])
+STACK = matrix([[[4, 1, -1], [2, 5, 1], [0, -1, 3]], [[0, 2, 1], [3, -1, 0], [1, 1, 6]]])
+_SINGULAR = ((1.0, 2.0), (2.0, 4.0))
+
+
+def _stack(*shape):
+    """Describe random matrices with entries in [1, 2): hardly ever near a singular one."""
+    return floats(*shape, low=1.0, high=2.0)
+
+
+def _check_system(op, x, y, square=True):
+    """Raise unless x z = y is a system of equations, or a stack of such."""
+    check_matrices(op, x, square)
+    shape = getattr(y, "shape", ())
+    if not shape or shape[-2 if len(shape) > 1 else -1] != x.shape[-2]:
+        raise ShapeError(
+            f"{op}: x is {x.shape}, y is {shape}; they must be (..., m, n) and (..., m, k) or (m,)."
+        )
+    if y.dtype not in LAPACK_DTYPES:
+        raise DTypeError(f"{op}: y is {y.dtype}. Hint: y.astype('float32').")
+    shapes.broadcast(op, x.shape[:-2], shape[:-2])
+
+
+def _solves(op):
+    """Give ``op`` the check of its system."""
+
+    @op.prepare
+    def _(x, y, **options):
+        _check_system(op.name, x, y)
+        return options
+
+    op.options["dtypes"] = LAPACK_DTYPES
+
+
+def _singular(op):
+    """Let ``op`` say which matrix has no inverse."""
+
+    @op.diagnose
+    def _(x, *others, **options):
+        found = failing(x, np.linalg.inv)
+        if found is None:
+            return None
+        return SingularMatrixError(
+            f"{op.name}: {found} of shape {x.shape[-2:]} is singular. "
+            "Hint: linalg.pinv, linalg.lstsq, or x + eps * eye(n)."
+        )
+
+
+# Triangular systems
+
+
+def _triangular_oracle(x, y, upper=False, unit_diagonal=False):
+    x = np.triu(x) if upper else np.tril(x)
+    if unit_diagonal:
+        x = np.where(np.eye(x.shape[-1], dtype=bool), 1.0, x)
+    return np.linalg.solve(x, y)
+
+
+@primitive(oracle=_triangular_oracle)
+def triangular_solve(B, x: Array, y: Array, *, upper: bool = False, unit_diagonal: bool = False):
+    """Solve x z = y for a triangular matrix x.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex; only the triangle is read.
+    y : Tensor, (..., n, k) or (n,); leading axes broadcast.
+    upper : whether it is the upper triangle.
+    unit_diagonal : take the diagonal of ``x`` to be ones, whatever it holds.
+
+    Returns
+    -------
+    Tensor, (..., n, k) or (..., n).
+
+    Raises
+    ------
+    SingularMatrixError : there is a 0 on the diagonal. ShapeError, DTypeError : of an operand.
+
+    Notes
+    -----
+    Gradient: of y, gy = x^-H g; of x, the triangle of -gy z^H. Costs n^2 k FLOPs for each matrix.
+
+    References
+    ----------
+    Giles 2008, section 2.3.1, for the inverse product, which this restricts to a triangle.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> x = hx.tensor([[2.0, 0.0], [1.0, 4.0]])
+    >>> hx.linalg.triangular_solve(x, hx.tensor([2.0, 9.0]))
+    tensor([1., 2.])
+    """
+    options = {"upper": upper, "unit_diagonal": unit_diagonal}
+    if len(y.shape) > 1:
+        return B.solve_triangular(x, y, **options)
+    z = B.solve_triangular(x, B.reshape(y, (y.shape[0], 1)), **options)
+    return B.reshape(z, tuple(z.shape[:-1]))
+
+
+_solves(triangular_solve)
+
+
+@triangular_solve.diagnose
+def _(x, y, upper, unit_diagonal):
+    found = failing(x, lambda host: np.linalg.inv(np.diag(np.diag(host))))
+    if found is None:
+        return None
+    return SingularMatrixError(f"triangular_solve: {found} has a 0 on its diagonal.")
+
+
+@triangular_solve.vjp("x", "y")
+def _(g, x, out, y_shape, needs, upper, unit_diagonal):
+    vector = len(y_shape) == 1
+    z, g = (expand_dims(t, -1) if vector else t for t in (out, g))
+    gy = triangular_solve(adjoint(x), g, upper=not upper, unit_diagonal=unit_diagonal)
+    gx = None
+    if needs[0]:
+        inside = int(unit_diagonal)  # where ones are taken for it the diagonal has no gradient
+        gx = -(gy @ adjoint(z))
+        gx = triu(gx, inside) if upper else tril(gx, -inside)
+    return gx, reshape(gy, gy.shape[:-1]) if vector else gy
+
+
+triangular_solve.flops(lambda x, out: x.shape[-1] * out.size)
+
+
+@triangular_solve.samples
+def _():
+    yield sample(WELL_CONDITIONED, (3, 2))
+    yield sample(WELL_CONDITIONED, (3,), upper=True)
+    yield sample(_stack(2, 1, 3, 3), (4, 3, 2), unit_diagonal=True, upper=True)
+    yield sample(_stack(2, 3, 3), (3,))
+    yield sample((0, 3, 3), (3, 2))
+    yield sample((2, 0, 0), (2, 0, 3))
+
+
+@triangular_solve.errors
+def _():
+    x, y = _zeros(2, 2), _zeros(2)
+    yield Failure(lambda: triangular_solve(x, y), SingularMatrixError, r"the matrix has a 0 on its")
+    yield Failure(lambda: triangular_solve(x, _zeros(3)), ShapeError, r"x is \(2, 2\), y is \(3,\)")
+    yield Failure(lambda: triangular_solve(_zeros(2, 3), y), ShapeError, r"takes square matrices")
+    yield Failure(lambda: triangular_solve(_integer_identity(), y), DTypeError, r"takes no int64")
+
+
+def _cholesky_solve_oracle(factor, y, upper=False):
+    factor = np.triu(factor) if upper else np.tril(factor)
+    transposed = np.swapaxes(factor, -1, -2)
+    return np.linalg.solve(transposed @ factor if upper else factor @ transposed, y)
+
+
+@composite(oracle=_cholesky_solve_oracle)
+def cholesky_solve(factor: Tensor, y: Tensor, *, upper: bool = False) -> Tensor:
+    """Solve x z = y, given the Cholesky factor of x.
+
+    Parameters
+    ----------
+    factor : Tensor, (..., n, n), L with L L^H = x, as from `cholesky`; only its triangle is read.
+    y : Tensor, (..., n, k) or (n,); leading axes broadcast.
+    upper : whether it is the upper factor, U with U^H U = x.
+
+    Returns
+    -------
+    Tensor, (..., n, k) or (..., n).
+
+    Raises
+    ------
+    SingularMatrixError : there is a 0 on the diagonal. ShapeError, DTypeError : of an operand.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> x = hx.tensor([[4.0, 2.0], [2.0, 5.0]])
+    >>> hx.linalg.cholesky_solve(hx.linalg.cholesky(x), hx.tensor([8.0, 12.0]))
+    tensor([1., 2.])
+    """
+    lower = adjoint(factor) if upper else factor
+    z = triangular_solve(lower, y)
+    if y.ndim > 1 or factor.ndim == 2:
+        return triangular_solve(adjoint(lower), z, upper=True)
+    z = triangular_solve(adjoint(lower), expand_dims(z, -1), upper=True)  # a row is no vector now
+    return reshape(z, z.shape[:-1])
+
+
+cholesky_solve.options["dtypes"] = LAPACK_DTYPES
+
+
+@cholesky_solve.samples
+def _():
+    yield sample(WELL_CONDITIONED, (3, 2))
+    yield sample(_stack(2, 3, 3), (3,), upper=True)
+    yield sample((0, 0), (0, 2))
+
+
+@cholesky_solve.errors
+def _():
+    yield Failure(lambda: cholesky_solve(_zeros(2), _zeros(2)), ShapeError, r"takes matrices")
+    yield Failure(lambda: cholesky_solve(_zeros(2), _zeros(2), upper=True), ShapeError, r"two axes")
+
+
+# General systems
+
+
+@primitive(oracle=np.linalg.solve)
+def solve(B, x: Array, y: Array):
+    """Solve x z = y.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex.
+    y : Tensor, (..., n, k) or (n,); leading axes broadcast.
+
+    Returns
+    -------
+    Tensor, (..., n, k) or (..., n).
+
+    Raises
+    ------
+    SingularMatrixError : a matrix has no inverse. ShapeError, DTypeError : of an operand.
+
+    Notes
+    -----
+    Gradient: of y, gy = x^-H g; of x, -gy z^H. By LU factors with partial pivoting, 2/3 n^3 FLOPs
+    for each matrix and 2 n^2 for each column. A matrix that is singular but for rounding passes:
+    `cond` tells.
+
+    References
+    ----------
+    Giles 2008, section 2.3.1.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.solve(hx.tensor([[3.0, 1.0], [1.0, 2.0]]), hx.tensor([9.0, 8.0]))
+    tensor([2., 3.])
+    """
+    if len(y.shape) > 1:
+        return B.solve(x, y)
+    z = B.solve(x, B.reshape(y, (y.shape[0], 1)))
+    return B.reshape(z, tuple(z.shape[:-1]))
+
+
+_solves(solve)
+_singular(solve)
+
+
+@solve.vjp("x", "y")
+def _(g, x, out, y_shape, needs):
+    vector = len(y_shape) == 1
+    z, g = (expand_dims(t, -1) if vector else t for t in (out, g))
+    gy = solve(adjoint(x), g)
+    gx = -(gy @ adjoint(z)) if needs[0] else None
+    return gx, reshape(gy, gy.shape[:-1]) if vector else gy
+
+
+@solve.flops
+def _(x, y, out):
+    n, k = x.shape[-1], y.shape[-1] if y.ndim > 1 else 1
+    return out.size // max(n * k, 1) * (2 * n**3 // 3 + 2 * n * n * k)
+
+
+@solve.samples
+def _():
+    yield sample(WELL_CONDITIONED, (3, 2))
+    yield sample(WELL_CONDITIONED, (3,))
+    yield sample(WELL_CONDITIONED, (2, 3, 2))
+    yield sample(STACK, (3,))
+    yield sample(STACK, (2, 3, 1), orders=1)
+    yield sample((0, 3, 3), (3, 2))
+    yield sample((2, 0, 0), (2, 0, 3))
+
+
+@solve.errors
+def _():
+    x, y = _zeros(2, 2), _zeros(2)
+    pair = np.array([np.eye(2), _SINGULAR], np.float32)
+    yield Failure(lambda: solve(x, y), SingularMatrixError, r"the matrix of shape \(2, 2\) is sing")
+    yield Failure(lambda: solve(pair, y), SingularMatrixError, r"matrix \(1,\) of .*Hint: linalg.p")
+    yield Failure(lambda: solve(x, _zeros(3, 2)), ShapeError, r"x is \(2, 2\), y is \(3, 2\); they")
+    yield Failure(lambda: solve(_zeros(2), y), ShapeError, r"takes matrices")
+    yield Failure(lambda: solve(_zeros(2, 3), y), ShapeError, r"takes square matrices")
+    yield Failure(lambda: solve(_integer_identity(), y), DTypeError, r"takes no int64. Hint: x.as")
+    yield Failure(lambda: solve(x, np.array([1, 2])), DTypeError, r"y is int64")
+    yield Failure(
+        lambda: solve(_zeros(3, 2, 2), _zeros(2, 2, 1)), ShapeError, r"solve: .*do not broadcast"
+    )
+
+
+@primitive(oracle=np.linalg.inv)
+def inv(B, x: Array):
+    """Return the inverse of each matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+
+    Raises
+    ------
+    SingularMatrixError : a matrix has none. ShapeError, DTypeError : of another shape or dtype.
+
+    Notes
+    -----
+    Gradient: -x^-H g x^-H. Costs 2 n^3 FLOPs for each matrix; `solve` is faster and more precise
+    where the inverse is only multiplied by something.
+
+    References
+    ----------
+    Giles 2008, section 2.2.3.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.inv(hx.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5 , 0.  ],
+            [0.  , 0.25]])
+    """
+    return B.inv(x)
+
+
+def _square_only(op):
+    """Give ``op`` the check of square matrices and the error samples for it."""
+
+    @op.prepare
+    def _(x, **options):
+        check_matrices(op.name, x)
+        return options
+
+    def errors():
+        yield Failure(lambda: op(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
+        yield Failure(lambda: op(_zeros(2, 3)), ShapeError, r"takes square matrices.*\(2, 3\)")
+        yield Failure(lambda: op(_integer_identity()), DTypeError, r"takes no int64")
+
+    op.errors(errors)
+    op.options["dtypes"] = LAPACK_DTYPES
+    return errors
+
+
+@inv.vjp("x")
+def _(g, out):
+    inverse = adjoint(out)
+    return -(inverse @ g @ inverse)
+
+
+inv.flops(lambda x: 2 * x.shape[-1] * x.size)
+_bad_matrices = _square_only(inv)
+_singular(inv)
+
+
+def _square_samples():
+    yield sample(WELL_CONDITIONED)
+    yield sample(STACK)
+    yield sample(matrix([[2]]))
+    yield sample((0, 3, 3))
+    yield sample((2, 0, 0))
+
+
+inv.samples(_square_samples)
+
+
+@inv.errors
+def _():
+    yield from _bad_matrices()
+    yield Failure(lambda: inv(_zeros(2, 2)), SingularMatrixError, r"inv: the matrix of shape")
+
+
+# Determinants
+
+
+def _det_oracle(x):
+    return np.asarray(np.linalg.det(x))
+
+
+@primitive(oracle=_det_oracle)
+def det(B, x: Array):
+    """Return the determinant of each matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex.
+
+    Returns
+    -------
+    Tensor, (...), same dtype; that of a matrix without entries is 1.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype.
+
+    Notes
+    -----
+    Gradient: g det(x)^* x^-H; where the determinant is 0 the same limit is found by the singular
+    value decomposition, whose derivative, a second derivative of det, exists there only for
+    distinct singular values. The determinants of large matrices overflow; `slogdet` does not.
+
+    References
+    ----------
+    Giles 2008, section 2.2.4.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.det(hx.tensor([[1.0, 2.0], [3.0, 5.0]]))
+    tensor(-1.)
+    """
+    return B.det(x)
+
+
+_square_only(det)
+
+
+def _as_factor(x):
+    """Return numbers, one for each matrix, in a shape that multiplies the matrices."""
+    return reshape(x, (*x.shape, 1, 1))
+
+
+@det.vjp("x")
+def _(g, x, out):
+    if any(equal(out, 0)):
+        return _as_factor(g) * _cofactors(x)
+    return _as_factor(g * conj(out)) * adjoint(inv(x))
+
+
+def _cofactors(x):
+    """Return the conjugate cofactors: of x = U S V^H, those of U and V^H times those of S."""
+    from helixml.ops.decomposition import svd  # which needs this file
+
+    u, s, vh = svd(x)
+    others = where(on_diagonal(s.shape[-1], s), 1.0, expand_dims(s, -2))
+    rest = expand_dims(prod(others, axis=-1), -2)  # the product of all other singular values
+    return _as_factor(conj(det(u) * det(vh))) * ((u * rest) @ vh)
+
+
+det.flops(lambda x: 2 * x.shape[-1] * x.size // 3)
+
+
+@det.samples
+def _():
+    yield from _square_samples()
+    yield sample(matrix([[1, 2, 0], [2, 4, 1], [3, 6, 4]]), kinds="f", orders=1)  # of rank 2
+    yield sample(matrix([[[1, 2], [2, 4]], [[1, 2], [3, 4]]]), kinds="f", orders=1)
+
+
+class Slogdet(NamedTuple):
+    """What `slogdet` gives."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+def _slogdet_oracle(x):
+    return tuple(map(np.asarray, np.linalg.slogdet(x)))
+
+
+@primitive(name="slogdet", oracle=_slogdet_oracle)
+def _slogdet(B, x: Array):
+    """Return sign and logarithm of determinants: what `slogdet` is made of."""
+    return tuple(B.slogdet(x))
+
+
+def slogdet(x: Tensor) -> Slogdet:
+    """Return the sign and the logarithm of the magnitude of the determinant of each matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex.
+
+    Returns
+    -------
+    sign : Tensor, (...), same dtype: det(x) / abs(det(x)), 0 for a singular matrix.
+    logabsdet : Tensor, (...), real: log(abs(det(x))), -inf for a singular matrix.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype.
+
+    Notes
+    -----
+    Gradient: (g_logabsdet + i Im(g_sign sign^*)) x^-H; the sign of a real matrix has none. A
+    singular matrix raises `SingularMatrixError` on the way back.
+
+    References
+    ----------
+    Giles 2008, section 2.2.5, for the logarithm.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> found = hx.linalg.slogdet(hx.tensor([[1e30, 0.0], [0.0, -1e-30]]))
+    >>> found.sign, found.logabsdet
+    (tensor(-1.), tensor(0.))
+    """
+    return Slogdet(*_slogdet(x))
+
+
+_square_only(_slogdet)
+
+
+@_slogdet.vjp("x")
+def _(g, x, outs):
+    factor = g[1]
+    if dtypes.kind(x.dtype) == "c":
+        factor = factor + imag(g[0] * conj(outs[0])) * 1j
+    return _as_factor(factor) * adjoint(inv(x))
+
+
+_slogdet.flops(lambda x: 2 * x.shape[-1] * x.size // 3)
+
+
+@_slogdet.samples
+def _():
+    yield from _square_samples()
+    yield sample(matrix(_SINGULAR), kinds="f", value_only=True)
+
+
+def _logdet_oracle(x):
+    return np.log(np.asarray(np.linalg.det(x)))
+
+
+@composite(oracle=_logdet_oracle)
+def logdet(x: Tensor) -> Tensor:
+    """Return the logarithm of the determinant of each matrix: log(det(x)) without overflow.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), real float.
+
+    Returns
+    -------
+    Tensor, (...): nan where the determinant is negative, -inf where it is 0.
+
+    Raises
+    ------
+    ShapeError : the matrices are not square. DTypeError : of another dtype.
+
+    Notes
+    -----
+    Gradient: g x^-T.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.logdet(hx.tensor([[2.0, 0.0], [0.0, 0.5]]))
+    tensor(0.)
+    """
+    if dtypes.kind(x.dtype) == "c":
+        raise DTypeError("logdet: takes no complex numbers. Hint: linalg.slogdet.")
+    found = slogdet(x)
+    return where(less(found.sign, 0), np.nan, found.logabsdet)
+
+
+logdet.options["dtypes"] = LAPACK_DTYPES
+
+
+@logdet.samples
+def _():
+    yield sample(WELL_CONDITIONED)
+    yield sample(matrix([[[4, 1], [2, 3]], [[0, 1], [1, 0]]]), kinds="f", value_only=True)
+    yield sample((0, 3, 3))
+    yield sample((2, 0, 0))
+
+
+@logdet.errors
+def _():
+    yield Failure(lambda: logdet(_zeros(2, 3)), ShapeError, r"takes square matrices")
+    yield Failure(
+        lambda: logdet(np.eye(2) * 1j), DTypeError, r"no complex numbers. Hint: linalg.sl"
+    )
+
+
+# Pseudo-inverses
+
+
+def _pinv_oracle(x, rtol=None):
+    if rtol is None:
+        rtol = np.finfo(np.float64).eps * max(x.shape[-2:])
+    return np.linalg.pinv(x, rtol=rtol)
+
+
+@primitive(promotes=("x",), oracle=_pinv_oracle)
+def pinv(B, x: Array, *, rtol: Any = None):
+    """Return the Moore-Penrose pseudo-inverse of each matrix.
+
+    Parameters
+    ----------
+    x : Tensor, (..., m, n), float or complex.
+    rtol : singular values up to ``rtol`` times the largest count as 0: a float, or a Tensor (...);
+        None means max(m, n) eps.
+
+    Returns
+    -------
+    Tensor, (..., n, m), same dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
+
+    Notes
+    -----
+    Gradient, with p = pinv(x):
+    -p^H g p^H + (I - x p) g^H p p^H + p^H p g^H (I - p x), as long as the rank stays the same. It
+    asks no distinct singular values.
+
+    References
+    ----------
+    Golub & Pereyra 1973, "The differentiation of pseudo-inverses and nonlinear least squares
+    problems whose variables separate", eq. 4.12, whose adjoint this is.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.pinv(hx.tensor([[2.0, 0.0], [0.0, 0.0]]))
+    tensor([[0.5, 0. ],
+            [0. , 0. ]])
+    """
+    return B.pinv(x, rtol=rtol)
+
+
+@pinv.prepare
+def _(x, rtol):
+    check_matrices("pinv", x, square=False)
+    if rtol is None:
+        rtol = rounding(x)
+    elif isinstance(rtol, Tensor):
+        rtol = rtol._array
+    elif not isinstance(rtol, float):
+        rtol = dtypes.as_number("pinv", "rtol", rtol)
+    return {"rtol": rtol}
+
+
+def rounding(x):
+    """Return max(m, n) eps: singular values so small, relative to the largest, may be roundings."""
+    return float(np.finfo(x.dtype).eps) * max(x.shape[-2:])
+
+
+@pinv.vjp("x")
+def _(g, x, out):
+    p, h, gh = out, adjoint(out), adjoint(g)
+    outside = identity(x.shape[-2], x) - x @ p
+    inside = identity(x.shape[-1], x) - p @ x
+    return outside @ gh @ p @ h + h @ p @ gh @ inside - h @ g @ h
+
+
+@pinv.flops
+def _(x):
+    m, n = sorted(x.shape[-2:], reverse=True)
+    return x.size // max(m * n, 1) * (6 * m * n * n + 20 * n**3 + 2 * m * n * n)
+
+
+pinv.diagnose(lambda x, rtol: _no_convergence("pinv", x))
+
+
+def _no_convergence(op, x):
+    """Return the error for the first matrix whose singular values LAPACK does not find."""
+    found = failing(x, np.linalg.svd)
+    if found is None:
+        return None
+    return ConvergenceError(f"{op}: no end was found for {found}. Hint: does it hold nan or inf?")
+
+
+pinv.options["dtypes"] = LAPACK_DTYPES
+
+
+@pinv.samples
+def _():
+    yield sample(WELL_CONDITIONED)
+    yield sample(floats(4, 2, distinct=True))
+    yield sample(floats(2, 2, 3, distinct=True))
+    yield sample(matrix([[1, 2], [2, 4]]), rtol=1e-6, kinds="f", value_only=True)
+    yield sample(matrix([[3, 0], [0, 3], [0, 0]]))  # equal singular values
+    yield sample((0, 3))
+    yield sample((2, 3, 0))
+
+
+@pinv.errors
+def _():
+    yield Failure(lambda: pinv(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
+    yield Failure(lambda: pinv(_integer_identity()), DTypeError, r"takes no int64")
+    yield Failure(lambda: pinv(_zeros(2, 2), rtol="a"), DTypeError, r"rtol must be a number")
+    yield Failure(
+        lambda: pinv(np.full((2, 2), np.nan)), ConvergenceError, r"the matrix. Hint: does it hold"
+    )
+
+
+class LeastSquares(NamedTuple):
+    """What `lstsq` gives."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
+
+
+def _lstsq_oracle(x, y, rtol=None):
+    z = np.linalg.pinv(x, rtol=1e-9 if rtol is None else rtol) @ (y[:, None] if y.ndim == 1 else y)
+    rest = np.square(x @ z - (y[:, None] if y.ndim == 1 else y)).sum(-2)
+    rank = np.linalg.matrix_rank(x, rtol=1e-9 if rtol is None else rtol)
+    if y.ndim == 1:
+        z, rest = z[..., 0], rest[..., 0]
+    return z, rest, np.asarray(rank), np.linalg.svd(x, compute_uv=False)
+
+
+@composite(oracle=_lstsq_oracle)
+def lstsq(x: Tensor, y: Tensor, *, rtol: Any = None) -> LeastSquares:
+    """Find z that makes the sum of abs(x z - y)^2 least; of several, the shortest.
+
+    Parameters
+    ----------
+    x : Tensor, (..., m, n), float or complex.
+    y : Tensor, (..., m, k) or (m,); leading axes broadcast.
+    rtol : as for `pinv`.
+
+    Returns
+    -------
+    solution : Tensor, (..., n, k) or (..., n).
+    residuals : Tensor, (..., k) or (...): the least sums.
+    rank : Tensor, (...), int64.
+    singular_values : Tensor, (..., min(m, n)), descending.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : ``x`` holds nan or inf.
+
+    Notes
+    -----
+    By the pseudo-inverse, and with its gradient.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> x = hx.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
+    >>> hx.linalg.lstsq(x, hx.tensor([1.0, 3.0, 5.0])).rank
+    tensor(2)
+    """
+    _check_system("lstsq", x, y, square=False)
+    columns = expand_dims(y, -1) if y.ndim == 1 else y
+    z = pinv(x, rtol=rtol) @ columns
+    rest = x @ z - columns
+    residuals = sum(real(rest * conj(rest)), axis=-2)
+    if y.ndim == 1:
+        z, residuals = reshape(z, z.shape[:-1]), reshape(residuals, residuals.shape[:-1])
+    from helixml.ops.decomposition import svdvals  # which needs this file
+
+    s = svdvals(x)
+    return LeastSquares(z, residuals, rank_of(s, rounding(x) if rtol is None else rtol), s)
+
+
+def rank_of(s, rtol):
+    """Return how many of the singular values, descending, exceed ``rtol`` times the largest."""
+    if isinstance(rtol, Tensor):
+        rtol = expand_dims(rtol, -1)
+    return count_nonzero(greater(s, s[..., :1] * rtol), axis=-1)
+
+
+def _without_roundings(solution, residuals, rank, s):
+    """Return what can be compared: residuals of a solvable system are squares of roundings."""
+    return solution, residuals + 1, rank, s
+
+
+lstsq.options.update(determined=_without_roundings, dtypes=LAPACK_DTYPES)
+
+
+@lstsq.samples
+def _():
+    yield sample(matrix([[1, 0], [1, 1], [1, 3]]), (3,))
+    yield sample(matrix([[1, 0], [1, 1], [1, 3]]), (3, 2))
+    yield sample(matrix([[1, 0, 2], [1, 1, 1]]), (3, 2, 1))
+    yield sample(STACK, (2, 3, 2), orders=1)
+    yield sample(matrix([[1, 2], [2, 4]]), (2,), rtol=1e-3, kinds="f", value_only=True)
+    yield sample((3, 0), (3, 2))
+
+
+@lstsq.errors
+def _():
+    x = _zeros(3, 2)
+    yield Failure(lambda: lstsq(x, _zeros(2)), ShapeError, r"x is \(3, 2\), y is \(2,\); they must")
+    yield Failure(lambda: lstsq(_zeros(3), _zeros(3)), ShapeError, r"lstsq: takes matrices")
+
+
+# Functions of matrices
+
+
+def _power_oracle(x, n):
+    return np.linalg.matrix_power(x, n)
+
+
+@composite(oracle=_power_oracle)
+def matrix_power(x: Tensor, n: int) -> Tensor:
+    """Multiply each matrix with itself, x^n.
+
+    Parameters
+    ----------
+    x : Tensor, (..., m, m).
+    n : int; 0 gives the identity, negative ones powers of the inverse.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+
+    Raises
+    ------
+    ShapeError : the matrices are not square. DTypeError : ``n`` is no integer, or it is negative
+    and ``x`` is of integers. SingularMatrixError : ``n`` is negative and there is no inverse.
+
+    Notes
+    -----
+    By repeated squaring, at most 2 log2(n) products.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.matrix_power(hx.tensor([[1.0, 1.0], [0.0, 1.0]]), 5)
+    tensor([[1., 5.],
+            [0., 1.]])
+    """
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ShapeError(
+            f"matrix_power: takes square matrices, (..., m, m), the shape is {x.shape}."
+        )
+    n = dtypes.as_integer("matrix_power", "n", n)
+    if n == 0:
+        return broadcast_to(identity(x.shape[-1], x), x.shape)
+    if n < 0:
+        x, n = inv(x), -n
+    result: Any = None
+    while n:
+        if n & 1:
+            result = positive(x) if result is None else matmul(result, x)
+        n >>= 1
+        if n:
+            x = matmul(x, x)
+    return result
+
+
+@matrix_power.samples
+def _():
+    yield sample(WELL_CONDITIONED, n=3)
+    yield sample((2, 2), n=1)
+    yield sample((2, 3, 3), n=0)
+    yield sample((2, 3, 3), n=6)
+    yield sample((0, 2, 2), n=2)
+
+
+@matrix_power.errors
+def _():
+    yield Failure(lambda: matrix_power(_zeros(2, 3), 2), ShapeError, r"takes square matrices")
+    yield Failure(lambda: matrix_power(_zeros(2, 2), 0.5), DTypeError, r"n must be an integer")
+    yield Failure(lambda: matrix_power(_zeros(2, 2), -1), SingularMatrixError, r"is singular")
+
+
+def _expm_oracle(x):
+    """Add up the series of x / 4, and square it twice."""
+    step = x / 4
+    total = term = np.broadcast_to(np.eye(x.shape[-1]), x.shape)
+    for k in range(1, 40):
+        term = term @ step / k
+        total = total + term
+    total = total @ total
+    return total @ total
+
+
+@primitive(oracle=_expm_oracle)
+def expm(B, x: Array):
+    """Return the exponential of each matrix, sum_k x^k / k!.
+
+    Parameters
+    ----------
+    x : Tensor, (..., n, n), float or complex.
+
+    Returns
+    -------
+    Tensor, same shape and dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError : of another shape or dtype.
+
+    Notes
+    -----
+    By scaling and squaring of a Padé approximant (Al-Mohy & Higham 2009). Gradient: the upper right
+    block of the exponential of [[x^H, g], [0, x^H]], which is twice as large.
+
+    References
+    ----------
+    Najfeld & Havel 1995, "Derivatives of the matrix exponential and their computation", theorem
+    4.1; Higham 2008, "Functions of Matrices", eq. 3.16.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.linalg.expm(hx.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    tensor([[1., 1.],
+            [0., 1.]])
+    """
+    return B.expm(x)
+
+
+_square_only(expm)
+
+
+@expm.vjp("x")
+def _(g, x):
+    n, h = x.shape[-1], adjoint(x)
+    upper = concat([h, g], axis=-1)
+    lower = concat([h * 0, h], axis=-1)
+    return expm(concat([upper, lower], axis=-2))[..., :n, n:]
+
+
+# Al-Mohy & Higham 2009, table 3.1: six products and a solution for the approximant of degree 13.
+# How often it is squared depends on the values.
+expm.flops(lambda x: x.shape[-1] * x.size * (6 * 2 + 8 // 3))
+
+
+@expm.samples
+def _():
+    yield sample((3, 3), kinds="f")
+    yield sample((2, 2, 2), kinds="f")
+    yield sample(matrix([[1, 2], [0, -1]]))
+    yield sample(matrix([[0, 0], [0, 0]]))
+    yield sample((0, 3, 3))
+    yield sample((2, 0, 0))
