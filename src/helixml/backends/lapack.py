@@ -16,7 +16,6 @@ __all__ = ["HostLinearAlgebra"]
 Array = np.ndarray[Any, Any]
 
 cholesky = np.linalg.cholesky
-det = np.linalg.det
 eigvalsh = np.linalg.eigvalsh
 inv = np.linalg.inv
 solve = np.linalg.solve
@@ -53,9 +52,16 @@ def svd(x: Array, *, full_matrices: bool) -> tuple[Array, Array, Array]:
     return u, s, vh
 
 
+def det(x: Array) -> Array:
+    """Return determinants."""
+    with np.errstate(all="ignore"):  # an infinity or a nan comes out as one
+        return np.asarray(np.linalg.det(x))
+
+
 def slogdet(x: Array) -> tuple[Array, Array]:
     """Return the sign and the logarithm of the magnitude of determinants."""
-    sign, logabsdet = np.linalg.slogdet(x)
+    with np.errstate(all="ignore"):
+        sign, logabsdet = np.linalg.slogdet(x)
     return np.asarray(sign), np.asarray(logabsdet)
 
 

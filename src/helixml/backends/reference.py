@@ -20,6 +20,7 @@ from helixml import dtypes
 from helixml.backends.base import BackendBase
 from helixml.backends.cpu import CpuBackend
 from helixml.backends.dispatch import Kernel, KernelTable
+from helixml.backends.reference_matrices import ReferenceLinearAlgebra
 from helixml.device import Device
 from helixml.errors import DeviceError
 from helixml.shapes import Shape
@@ -38,7 +39,7 @@ def create(device: Device) -> ReferenceBackend:
     return ReferenceBackend(device)
 
 
-class ReferenceBackend(CpuBackend):
+class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
     """NumPy arrays, plain loops."""
 
     name = "reference"

@@ -80,12 +80,29 @@ def _converges(op, function):
 
     @op.diagnose
     def _(x, **options):
-        found = failing(x, function)
-        if found is None:
-            return None
-        return ConvergenceError(
-            f"{op.name}: no end was found for {found}. Hint: does it hold nan or inf?"
-        )
+        return no_convergence(op.name, x, function)
+
+
+def finite(B, x):
+    """Return ``x``, a raw array, if all of it is finite: some of LAPACK gives anything for nan."""
+    every = B.all(B.isfinite(x), axis=tuple(range(len(x.shape))), keepdims=False)
+    if not bool(B.to_numpy(B.ensure(every))):
+        raise np.linalg.LinAlgError("nan or inf")
+    return x
+
+
+def no_convergence(op, x, function):
+    """Return the error for the first matrix of which ``function`` finds no end, or None."""
+
+    def refuse(host):
+        if not np.isfinite(host).all():
+            raise np.linalg.LinAlgError
+
+    if found := failing(x, refuse):
+        return ConvergenceError(f"{op}: {found} holds nan or inf.")
+    if found := failing(x, function):
+        return ConvergenceError(f"{op}: no end was found for {found}. Hint: x.astype('float64').")
+    return None
 
 
 def _hermitian(B, x):
@@ -380,7 +397,7 @@ def _eigh_oracle(x):
 @primitive(name="eigh", oracle=_eigh_oracle)
 def _eigh(B, x: Array):
     """Return eigenvalues and eigenvectors of Hermitian matrices: what `eigh` is made of."""
-    return tuple(B.eigh(_hermitian(B, x)))
+    return tuple(B.eigh(_hermitian(B, finite(B, x))))
 
 
 def _projectors(values, vectors):
@@ -497,7 +514,7 @@ def eigvalsh(B, x: Array):
     >>> hx.linalg.eigvalsh(hx.tensor([[0.0, 1.0], [1.0, 0.0]]))
     tensor([-1.,  1.])
     """
-    return B.eigvalsh(_hermitian(B, x))
+    return B.eigvalsh(_hermitian(B, finite(B, x)))
 
 
 @eigvalsh.vjp("x")
@@ -530,7 +547,7 @@ def _svd_oracle(x, full_matrices=True):
 @primitive(name="svd", oracle=_svd_oracle)
 def _svd(B, x: Array, *, full_matrices: bool = True):
     """Return the factors U, S and V^H: what `svd` is made of."""
-    return tuple(B.svd(x, full_matrices=full_matrices))
+    return tuple(B.svd(finite(B, x), full_matrices=full_matrices))
 
 
 def _triples(u, s, vh):
@@ -676,7 +693,7 @@ def svdvals(B, x: Array):
     >>> hx.linalg.svdvals(hx.tensor([[3.0, 0.0], [4.0, 0.0]]))
     tensor([5., 0.])
     """
-    return B.svdvals(x)
+    return B.svdvals(finite(B, x))
 
 
 @svdvals.vjp("x")
@@ -717,7 +734,7 @@ class Eig(NamedTuple):
 @primitive(name="eig")
 def _eig(B, x: Array):
     """Return eigenvalues and eigenvectors: what `eig` is made of."""
-    return tuple(B.eig(x))
+    return tuple(B.eig(finite(B, x)))
 
 
 def eig(x: Tensor) -> Eig:
@@ -803,7 +820,7 @@ def eigvals(B, x: Array):
     >>> hx.linalg.eigvals(hx.tensor([[2.0, 1.0], [0.0, 3.0]]))
     tensor([2.+0.j, 3.+0.j], dtype=complex64)
     """
-    return B.eigvals(x)
+    return B.eigvals(finite(B, x))
 
 
 @eigvals.vjp("x")
