@@ -202,10 +202,11 @@ class Call:
         return max(floats, key=epsilon)
 
 
-def accepts(op: Op, *kinds: DType) -> bool:
+def accepts(op: Op, *found: DType) -> bool:
     """Say whether an op takes operands of these dtypes."""
-    taken = op.options.get("kinds", "buifc" if op.real_only is None else "buif")
-    return all(dtypes.kind(dtype) in taken for dtype in kinds)
+    kinds = op.options.get("kinds", "buifc" if op.real_only is None else "buif")
+    taken = op.options.get("dtypes", found)
+    return all(dtypes.kind(dtype) in kinds and dtype in taken for dtype in found)
 
 
 def samples_of(op: Op, setting: Setting) -> list[tuple[int, Sample]]:
@@ -244,13 +245,6 @@ def calls(op: Op, setting: Setting) -> Iterator[tuple[str, Call]]:
             call = call_of(op, number, sample, dtype, setting.device)
             if call is not None and all(a.dtype in setting.dtypes for a in call.arrays):
                 yield f"sample {number} {dtype.name}", call
-
-
-def accepts(op: Op, dtype: DType) -> bool:
-    """Say whether an op takes operands of ``dtype``."""
-    if dtypes.kind(dtype) not in op.options.get("kinds", "buif"):
-        return False
-    return dtype in op.options.get("dtypes", dtypes.ALL)
 
 
 def differentiable_calls(

@@ -90,6 +90,8 @@ def assert_close(actual: Array, expected: Array, bound: float, what: str = "valu
         return
     if actual.size == 0:
         return
+    if "c" in (actual.dtype.kind, expected.dtype.kind):
+        actual, expected = (np.stack([x.real, x.imag]) for x in (actual, expected))
     if actual.dtype.kind in "biu" and expected.dtype.kind in "biu":
         if not np.array_equal(actual, expected):
             raise AssertionError(f"{what}: {_short(actual)}, expected {_short(expected)}")
