@@ -3,6 +3,9 @@
 Array functions stand here, in the spelling of the Python array API standard; `helixml.linalg`,
 `helixml.nn`, `helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data` and
 `helixml.profiler` are loaded when first used.
+Array functions stand here, in the spelling of the Python array API standard; `helixml.nn`,
+`helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data`, `helixml.profiler`,
+`helixml.fft` and `helixml.special` are loaded when first used.
 """
 
 from helixml import config
@@ -49,6 +52,7 @@ from helixml.ops import *  # noqa: F403
 if TYPE_CHECKING:
     from helixml import data, io, linalg, models, nn, optim, profiler, testing, training
     from helixml.ops import cosine_similarity, einsum, einsum_path, kron
+    from helixml import data, fft, io, models, nn, optim, profiler, testing, training
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     *ops.__all__,
@@ -71,6 +75,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "einsum_path",
     "enable_grad",
     "errors",
+    "fft",
     "float16",
     "float32",
     "float64",
@@ -110,6 +115,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
 __version__ = "0.1.0"
 _LAZY = (
     *("backends", "cli", "data", "io", "linalg", "models", "nn", "optim", "profiler", "testing"),
+    *("backends", "cli", "data", "fft", "io", "models", "nn", "optim", "profiler", "testing"),
     "training",
 )
 newaxis = None  # x[:, newaxis]

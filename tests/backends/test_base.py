@@ -13,6 +13,7 @@ from helixml.backends import registry
 from helixml.backends.array_api import ArrayApiBackend
 from helixml.backends.base import BackendBase, explicit
 from helixml.device import Device
+from helixml.testing import contract
 
 B = ArrayApiBackend(np, Device("toy"))
 
@@ -184,3 +185,14 @@ def test_the_cpu_broadcasts_as_numpy_does(old, new, dtype):
     assert found.strides == wanted.strides
     assert np.array_equal(found, wanted)
     assert not found.flags.writeable
+
+
+class WithoutTransforms(ArrayApiBackend):
+    """A namespace that lacks the extension ``fft``."""
+
+    fft, ifft, rfft, irfft = (vars(BackendBase)[name] for name in ("fft", "ifft", "rfft", "irfft"))
+
+
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64], ids=str)
+def test_transforms_are_derived_from_sums(dtype):
+    contract.check_transforms(WithoutTransforms(np, Device("toy")), dtype)

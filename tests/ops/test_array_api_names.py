@@ -117,6 +117,23 @@ trace(x, /, *, offset=0, dtype=None)
 vecdot(x1, x2, /, *, axis=-1)
 vector_norm(x, /, *, axis=None, keepdims=False, ord=2)
 """
+# and that for Fourier transforms
+FFT = """
+fft(x, /, *, n=None, axis=-1, norm="backward")
+fftfreq(n, /, *, d=1.0, dtype=None, device=None)
+fftn(x, /, *, s=None, axes=None, norm="backward")
+fftshift(x, /, *, axes=None)
+hfft(x, /, *, n=None, axis=-1, norm="backward")
+ifft(x, /, *, n=None, axis=-1, norm="backward")
+ifftn(x, /, *, s=None, axes=None, norm="backward")
+ifftshift(x, /, *, axes=None)
+ihfft(x, /, *, n=None, axis=-1, norm="backward")
+irfft(x, /, *, n=None, axis=-1, norm="backward")
+irfftn(x, /, *, s=None, axes=None, norm="backward")
+rfft(x, /, *, n=None, axis=-1, norm="backward")
+rfftfreq(n, /, *, d=1.0, dtype=None, device=None)
+rfftn(x, /, *, s=None, axes=None, norm="backward")
+"""
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float32", "float64", "complex64", "complex128"),
@@ -201,6 +218,12 @@ def test_a_function_of_several_results_names_them(name, fields):
     found = getattr(hx.linalg, name)(hx.eye(2))
     assert found._fields == fields
     assert isinstance(found, tuple)
+
+
+@pytest.mark.parametrize(("name", "theirs"), list(signatures(FFT.strip().splitlines())))
+def test_a_function_of_the_extension_fft_takes_its_calls(name, theirs):
+    assert name in hx.fft.__all__
+    assert differences(inspect.signature(getattr(hx.fft, name)), theirs) == []
 
 
 @pytest.mark.parametrize(

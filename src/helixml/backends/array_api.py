@@ -224,6 +224,32 @@ class ArrayApiBackend(BackendBase):
         """Return the nearest integers, ties to even; integers and booleans as they are."""
         return self._xp.round(x) if dtypes.kind(self.dtype_of(x)) in "fc" else x
 
+    # Tier 1: Fourier transforms, where the namespace has that extension
+
+    def fft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return the transform; the standard's takes complex numbers."""
+        if not hasattr(self._xp, "fft"):
+            return super().fft(x, n=n, axis=axis, norm=norm)
+        return self._xp.fft.fft(self._as_complex(x), n=n, axis=axis, norm=norm)
+
+    def ifft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return the inverse transform; the standard's takes complex numbers."""
+        if not hasattr(self._xp, "fft"):
+            return super().ifft(x, n=n, axis=axis, norm=norm)
+        return self._xp.fft.ifft(self._as_complex(x), n=n, axis=axis, norm=norm)
+
+    def rfft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return the transform of real numbers."""
+        if not hasattr(self._xp, "fft"):
+            return super().rfft(x, n=n, axis=axis, norm=norm)
+        return self._xp.fft.rfft(x, n=n, axis=axis, norm=norm)
+
+    def irfft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return the inverse of `rfft`; the standard's takes complex numbers."""
+        if not hasattr(self._xp, "fft"):
+            return super().irfft(x, n=n, axis=axis, norm=norm)
+        return self._xp.fft.irfft(self._as_complex(x), n=n, axis=axis, norm=norm)
+
     # Tier 0: reductions. Without axes nothing is added up, whatever a namespace makes of axis=().
 
     def sum(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:

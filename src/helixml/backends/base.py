@@ -11,7 +11,8 @@ promises.
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable
+from math import pi, prod
 from operator import index as as_integer
 from typing import Any, TypeAlias
 
@@ -70,6 +71,13 @@ _FAR_BOTTOM = (
 )
 _BORDER = 0.46875  # between the two
 _FLAT = 6.0  # erf(6) rounds to 1 in float64; Cody's second range ends at 4, where 1e-8 is enough
+
+# By what a transform of length n is scaled; its inverse by the rest of 1/n.
+_SCALES: dict[str, Callable[[int], float]] = {
+    "backward": lambda n: 1.0,
+    "ortho": lambda n: n**-0.5,
+    "forward": lambda n: 1 / n,
+}
 
 # What a basic index says of one axis: None for a new one, a position, or (start, step, count).
 Entry: TypeAlias = int | tuple[int, int, int] | None
@@ -149,6 +157,62 @@ class BackendBase(HostLinearAlgebra):
         far = self.where(self.less(x, number(0)), self.negative(far), far)
         is_near = self.less(size, number(_BORDER))
         return self.astype(self.where(is_near, self.multiply(x, near), far), dtype)
+
+    def special(self, name: str, /, *operands: Any) -> Array:
+        """Return a special function, computed by SciPy in host memory."""
+        from helixml.backends import special  # loads SciPy
+
+        dtype = next(self.dtype_of(x) for x in operands if isinstance(x, self.array_type))
+        hosts = [self.to_numpy(x) if isinstance(x, self.array_type) else x for x in operands]
+        return self.asarray(special.evaluate(name, hosts, dtype), dtype=dtype)
+
+    # Fourier transforms: the sums that define them, as products with a matrix
+
+    def fft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return y_k = s sum_j x_j e^(-2 pi i j k / n)."""
+        return self._waves(x, n, axis, _SCALES[norm](n), -1)
+
+    def ifft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return y_j = s sum_k x_k e^(2 pi i j k / n)."""
+        return self._waves(x, n, axis, 1 / n / _SCALES[norm](n), 1)
+
+    def rfft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return the first half of `fft`: of real numbers the others are its conjugates."""
+        return self._resized(self.fft(x, n=n, axis=axis, norm=norm), axis, n // 2 + 1)
+
+    def irfft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array:
+        """Return the real numbers whose `rfft` is x: the other half is put behind it."""
+        x = self._resized(self._as_complex(x), axis, n // 2 + 1)
+        inner = (*(slice(None),) * axis, slice(1, (n + 1) // 2))
+        mirrored = self.conj(self.flip(self.getitem(x, inner), axis=(axis,)))
+        whole = self.concat([x, mirrored], axis=axis)
+        return self.real(self.ifft(whole, n=n, axis=axis, norm=norm))
+
+    def _waves(self, x: Array, n: int, axis: int, scale: float, sign: int) -> Array:
+        """Return scale sum_j x_j e^(sign 2 pi i j k / n), formed in complex128."""
+        x = self._resized(self._as_complex(x), axis, n)
+        dtype, wide = self.dtype_of(x), dtypes.complex128
+        line = self.arange(0, n, 1, dtype=dtypes.int64)
+        turns = self.multiply(self.reshape(line, (n, 1)), line)
+        turns = self.remainder(turns, self._number(n, dtypes.int64))  # small angles are exact
+        angle = self.astype(turns, dtypes.float64)
+        angle = self.multiply(angle, self._number(2 * pi / n, dtypes.float64))
+        cosine, sine = self.astype(self.cos(angle), wide), self.astype(self.sin(angle), wide)
+        matrix = self.add(cosine, self.multiply(self._number(1j * sign, wide), sine))
+        rank = len(x.shape)
+        last = (*(a for a in range(rank) if a != axis), axis)
+        lines = self.permute_dims(self.astype(x, wide), last)
+        y = self.multiply(self.matmul(lines, matrix), self._number(scale, wide))
+        return self.astype(self.permute_dims(y, tuple(last.index(a) for a in range(rank))), dtype)
+
+    def _as_complex(self, x: Array) -> Array:
+        return self.astype(x, dtypes.promote(self.dtype_of(x), dtypes.complex64))
+
+    def _resized(self, x: Array, axis: int, n: int) -> Array:
+        """Return ``x`` cropped, or padded with zeros behind, to ``n`` entries along ``axis``."""
+        if x.shape[axis] <= n:
+            return self._padded(x, axis, 0, n - x.shape[axis])
+        return self.getitem(x, (*(slice(None),) * axis, slice(0, n)))
 
     # Indexing
 
@@ -270,7 +334,7 @@ class BackendBase(HostLinearAlgebra):
         negative = self.less(indices, self._number(0, dtypes.int64))
         return self.where(negative, self.add(indices, self._number(size, dtypes.int64)), indices)
 
-    def _number(self, value: float, dtype: DType) -> Array:
+    def _number(self, value: complex, dtype: DType) -> Array:
         """Return a 0-d array."""
         return self.full((), value, dtype=dtype)
 

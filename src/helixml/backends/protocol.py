@@ -210,6 +210,24 @@ class ComputeBackend(Protocol):
         """Return the error function."""
         ...
 
+    def special(self, name: str, /, *operands: Any) -> Array:
+        """Return SciPy's special function ``name`` of arrays of one float dtype, and numbers.
+
+        Arrays broadcast; the result has their dtype, and is rounded to it once.
+        """
+        ...
+
+    # Fourier transforms along one axis, of arrays whose numbers or parts of numbers are float32 or
+    # float64; complex64 and complex128 come out, or float32 and float64. ``n`` is the length of the
+    # transform: arrays are cropped or padded with zeros to it, or to what `irfft` needs of them.
+    # ``norm`` says what is scaled: "backward" the inverse by 1/n, "forward" the other by 1/n,
+    # "ortho" both by 1/sqrt(n).
+
+    def fft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array: ...
+    def ifft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array: ...
+    def rfft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array: ...
+    def irfft(self, x: Array, /, *, n: int, axis: int, norm: str) -> Array: ...
+
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...], /) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
         ...

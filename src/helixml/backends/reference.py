@@ -84,6 +84,12 @@ class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
             result[i] = math.erf(float(x[i]))
         return result
 
+    # Fourier transforms: the sums that define them
+    fft = BackendBase.fft
+    ifft = BackendBase.ifft
+    rfft = BackendBase.rfft
+    irfft = BackendBase.irfft
+
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...], /) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
         result = np.zeros(shape, x.dtype)

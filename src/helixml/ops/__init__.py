@@ -12,6 +12,7 @@ from typing import Any as _Any
 from helixml import dtypes
 from helixml._core import interop
 from helixml._core.tensor import OPS
+from helixml.ops import fourier, frequencies  # noqa: F401  public in helixml.fft
 from helixml.ops.activation import gelu, gelu_gate, relu, silu, silu_gate, softplus
 from helixml.ops.arrangement import (
     broadcast_arrays,

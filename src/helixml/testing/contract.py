@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -393,6 +394,66 @@ def check_dropping(backend: ComputeBackend, dtype: DType) -> None:
         same(backend, found, 2 * kept, dtype)
 
 
+def check_transforms(backend: ComputeBackend, dtype: DType) -> None:
+    """Fourier transforms of real and complex lines, cropped and padded, are the sums they are."""
+    if dtype not in (dtypes.float32, dtypes.float64):
+        return
+    pair = dtypes.promote(dtype, dtypes.complex64)
+    rng = np.random.default_rng(1)
+    real = rng.normal(size=(2, 5, 3)).astype(dtype)
+    both = (real + 1j * rng.normal(size=real.shape)).astype(pair)
+    for n, norm in itertools.product((1, 4, 5, 8), ("backward", "ortho", "forward")):
+        k = np.arange(n)
+        waves = np.exp(-2j * np.pi * (np.outer(k, k) % n) / n)
+        scale = {"backward": 1.0, "ortho": n**-0.5, "forward": 1 / n}[norm]
+
+        def goal(host: Any, matrix: Any, n: int = n) -> Any:
+            part = np.zeros((2, n, 3), complex)
+            part[:, : host.shape[1]] = host[:, :n]
+            return np.einsum("kj,bjc->bkc", matrix, part)
+
+        for host in (real, both):
+            x = backend.asarray(host)
+            there = backend.fft(x, n=n, axis=1, norm=norm)
+            same(backend, there, goal(host, scale * waves), pair)
+            back = backend.ifft(x, n=n, axis=1, norm=norm)
+            same(backend, back, goal(host, waves.conj() / n / scale), pair)
+        half = n // 2 + 1
+        found = backend.rfft(backend.asarray(real), n=n, axis=1, norm=norm)
+        same(backend, found, goal(real, scale * waves)[:, :half], pair)
+        mirrored = waves.conj() / n / scale
+        mirrored[:, 1 : (n + 1) // 2] *= 2
+        mirrored[:, half:] = 0
+        found = backend.irfft(backend.asarray(both), n=n, axis=1, norm=norm)
+        same(backend, found, goal(both, mirrored).real, dtype)
+
+
+def check_special(backend: ComputeBackend, dtype: DType) -> None:
+    """`special` takes arrays that broadcast, and numbers, and keeps the dtype of the arrays."""
+    if dtypes.kind(dtype) != "f":
+        return
+    whole = backend.asarray(_values(dtype, 2, 3))
+    same(
+        backend,
+        backend.special("gamma", backend.asarray(_values(dtype, 5)[1:])),
+        [1, 1, 2, 6],
+        dtype,
+    )
+    same(
+        backend,
+        backend.special("xlogy", whole, backend.ones((3,), dtype=dtype)),
+        np.zeros((2, 3)),
+        dtype,
+    )
+    same(backend, backend.special("jv", 0, backend.zeros((), dtype=dtype)), 1, dtype)
+    same(
+        backend,
+        backend.special("zeta", 2, backend.zeros((0, 2), dtype=dtype)),
+        np.zeros((0, 2)),
+        dtype,
+    )
+
+
 ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "go to the device and back": check_transfer,
     "are created": check_creation,
@@ -402,6 +463,8 @@ ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "are sorted, keeping the order of equals": check_sorting,
     "of random bits have the published values": check_random_bits,
     "are dropped by random bits": check_dropping,
+    "are transformed to frequencies and back": check_transforms,
+    "go through special functions": check_special,
 }
 
 

@@ -324,6 +324,11 @@ class CpuBackend(BackendBase):
 
     # Tier 1 that NumPy or a compiled function does better than base
 
+    fft: Callable[..., Array] = staticmethod(np.fft.fft)
+    ifft: Callable[..., Array] = staticmethod(np.fft.ifft)
+    rfft: Callable[..., Array] = staticmethod(np.fft.rfft)
+    irfft: Callable[..., Array] = staticmethod(np.fft.irfft)
+
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...]) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
         fast = self._function("place", x.dtype)

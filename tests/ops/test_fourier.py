@@ -1,0 +1,122 @@
+"""Fourier transforms of complex numbers, and what holds of transforms as such.
+
+What real numbers give is checked by the harness, from the ops' samples.
+"""
+
+import numpy as np
+import pytest
+
+import helixml as hx
+from helixml.autograd import gradients
+from helixml.backends import registry
+from helixml.errors import DTypeError, ShapeError, ValueRangeError
+
+NORMS = ("backward", "ortho", "forward")
+OF_COMPLEX = ("fft", "ifft", "irfft", "hfft")
+OF_LINES = (*OF_COMPLEX, "rfft", "ihfft")
+DEVICES = ("cpu", "reference", "array_api_strict")
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    if registry.available()[request.param] != "ok":
+        pytest.skip(registry.available()[request.param])
+    return request.param
+
+
+def numbers(*shape, real=False, seed=3):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape)
+    return x if real else x + 1j * rng.normal(size=shape)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("n", [None, 1, 2, 4, 5, 6, 9])
+@pytest.mark.parametrize("name", OF_COMPLEX)
+def test_lines_of_complex_numbers_are_those_of_numpy(name, n, norm, device):
+    x = numbers(5, 3)
+    for dtype, bound in (("complex128", 1e-14), ("complex64", 3e-6)):
+        y = getattr(hx.fft, name)(hx.asarray(x.astype(dtype), device=device), n, 0, norm)
+        goal = getattr(np.fft, name)(x.astype(dtype), n, 0, norm)
+        assert y.dtype == goal.dtype
+        np.testing.assert_allclose(y.numpy(), goal, rtol=0, atol=bound * np.abs(goal).max() * 4)
+
+
+@pytest.mark.parametrize("name", ["fftn", "ifftn", "irfftn", "fft2", "ifft2", "irfft2"])
+def test_several_axes_of_complex_numbers_are_those_of_numpy(name):
+    x = numbers(3, 4, 5)
+    for options in ({}, {"s": (4, 4), "axes": (2, 0)}, {"axes": (0, 1), "norm": "ortho"}):
+        y = getattr(hx.fft, name)(hx.tensor(x), **options)
+        np.testing.assert_allclose(y.numpy(), getattr(np.fft, name)(x, **options), atol=1e-13)
+
+
+def inner(x, y):
+    """The real inner product, of which gradients are made: dL = Re <g, dx>."""
+    return float(np.sum(np.real(x) * np.real(y) + np.imag(x) * np.imag(y)))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("n", [None, 1, 2, 4, 5, 6, 9])
+@pytest.mark.parametrize("name", OF_LINES)
+def test_the_gradient_is_the_adjoint(name, n, norm):
+    """For a linear map <g, F x> = <F* g, x>; also of the gradient itself, a map of g."""
+    for m in (4, 5):
+        x = numbers(m, 2, real=name not in OF_COMPLEX)
+        point = hx.tensor(np.zeros_like(x), requires_grad=True)
+        y = getattr(hx.fft, name)(point, n, 0, norm)
+        cotangent = numbers(*y.shape, real=y.dtype == hx.float64, seed=4)
+        g = hx.tensor(cotangent, requires_grad=True)
+        (pulled,) = gradients([y], [point], cotangents=[g], create_graph=True)
+        assert pulled.dtype == point.dtype
+        image = getattr(hx.fft, name)(hx.tensor(x), n, 0, norm).numpy()
+        assert inner(cotangent, image) == pytest.approx(inner(pulled.numpy(), x))
+
+        (again,) = gradients([pulled], [g], cotangents=[hx.tensor(x)])
+        np.testing.assert_allclose(again.numpy(), image, atol=1e-13)
+
+
+def test_each_inverse_undoes_its_transform():
+    x, z = numbers(4, 5, real=True), numbers(4, 5)
+    for norm in NORMS:
+        for there, back, values in (
+            (hx.fft.fft, hx.fft.ifft, z),
+            (hx.fft.fftn, hx.fft.ifftn, z),
+            (hx.fft.fft2, hx.fft.ifft2, z),
+            (hx.fft.dct, hx.fft.idct, x),
+        ):
+            y = back(there(hx.tensor(values), norm=norm), norm=norm)
+            np.testing.assert_allclose(y.numpy(), values, atol=1e-14)
+        y = hx.fft.irfft(hx.fft.rfft(hx.tensor(x), norm=norm), n=5, norm=norm)
+        np.testing.assert_allclose(y.numpy(), x, atol=1e-14)
+        y = hx.fft.hfft(hx.fft.ihfft(hx.tensor(x), norm=norm), n=5, norm=norm)
+        np.testing.assert_allclose(y.numpy(), x, atol=1e-14)
+        y = hx.fft.irfftn(hx.fft.rfftn(hx.tensor(x), norm=norm), s=(4, 5), norm=norm)
+        np.testing.assert_allclose(y.numpy(), x, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["fftfreq", "rfftfreq"])
+def test_frequencies_are_those_of_numpy(name, device):
+    for n in (1, 2, 5, 8):
+        found = getattr(hx.fft, name)(n, d=0.1, device=device)
+        assert (found.dtype, found.device) == (hx.float32, device)
+        np.testing.assert_allclose(found.numpy(), getattr(np.fft, name)(n, 0.1), rtol=1e-6)
+    assert getattr(hx.fft, name)(3, dtype=hx.float64).dtype == hx.float64
+
+
+def test_frequencies_of_nothing_are_refused():
+    with pytest.raises(ShapeError, match=r"fftfreq: a transform of length n=0"):
+        hx.fft.fftfreq(0)
+    with pytest.raises(ValueRangeError, match=r"rfftfreq: samples at a distance of d=0"):
+        hx.fft.rfftfreq(4, d=0)
+    with pytest.raises(DTypeError, match=r"fftfreq: frequencies are floats, not int32"):
+        hx.fft.fftfreq(4, dtype="int32")
+    with pytest.raises(DTypeError, match=r"n must be an integer"):
+        hx.fft.fftfreq(1.5)
+
+
+def test_half_precision_is_computed_in_single():
+    x = np.linspace(0, 1, 1000).astype(np.float16)
+    y = hx.fft.rfft(hx.tensor(x))
+    assert y.dtype == hx.complex64
+    goal = np.fft.rfft(x.astype(np.float64))
+    np.testing.assert_allclose(y.numpy(), goal, atol=1e-6 * np.abs(goal).max())
