@@ -20,6 +20,7 @@ from helixml.ops.fourier import (
     rfftn,
 )
 from helixml.ops.frequencies import dct, fftfreq, fftshift, idct, ifftshift, rfftfreq
+from helixml.ops.spectrogram import istft, stft
 
 __all__ = [
     "dct",
@@ -38,8 +39,10 @@ __all__ = [
     "irfft",
     "irfft2",
     "irfftn",
+    "istft",
     "rfft",
     "rfft2",
     "rfftfreq",
     "rfftn",
+    "stft",
 ]

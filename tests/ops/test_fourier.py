@@ -120,3 +120,57 @@ def test_half_precision_is_computed_in_single():
     assert y.dtype == hx.complex64
     goal = np.fft.rfft(x.astype(np.float64))
     np.testing.assert_allclose(y.numpy(), goal, atol=1e-6 * np.abs(goal).max())
+
+
+# Windows
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize(("n_fft", "hop"), [(8, 2), (8, 8), (7, 3), (16, 5), (64, 16), (1, 1)])
+def test_windows_give_the_signal_back(n_fft, hop, center):
+    rng = np.random.default_rng(1)
+    for length in (1, 5, 30, 64):
+        x = rng.normal(size=(2, length))
+        for window in (None, np.ones(n_fft), rng.uniform(0.5, 1, n_fft)):
+            if window is None and (hop > n_fft // 2 or not center):
+                continue  # Hann's window begins with 0
+            y = hx.fft.stft(hx.tensor(x), n_fft, hop, window, center=center)
+            back = hx.fft.istft(y, n_fft, hop, window, center=center, length=length)
+            np.testing.assert_allclose(back.numpy(), x, atol=1e-12)
+
+
+def test_a_spectrogram_can_be_learned_through():
+    """The energy of all windows is that of the signal, weighted; so is its gradient."""
+    x = hx.tensor(np.random.default_rng(2).normal(size=20), requires_grad=True)
+    z = hx.fft.stft(x, 8, 2, np.ones(8))
+    energy = (hx.square(hx.real(z)) + hx.square(hx.imag(z))).sum(axis=1)
+    both_halves = 2 * energy.sum() - energy[0] - energy[4]
+    (g,) = gradients([both_halves], [x])
+    inside = slice(2, -2)  # four windows reach there
+    np.testing.assert_allclose(g.numpy()[inside], 2 * 8 * 4 * x.numpy()[inside], rtol=1e-12)
+
+
+# Long convolutions
+
+
+def test_a_long_convolution_does_not_wrap_around():
+    u, k = np.zeros((1, 1, 100)), np.zeros((1, 100))
+    u[..., -1], k[..., -1] = 1, 1
+    assert np.abs(hx.ops.fft_conv(hx.tensor(u), hx.tensor(k)).numpy()).max() < 1e-15
+
+
+def test_a_long_convolution_is_causal():
+    rng = np.random.default_rng(3)
+    u = hx.tensor(rng.normal(size=(2, 3, 50)), requires_grad=True)
+    y = hx.ops.fft_conv(u, hx.tensor(rng.normal(size=(3, 50))))
+    (g,) = gradients([y[..., 20].sum()], [u])
+    assert np.abs(g.numpy()[..., 21:]).max() < 1e-13
+    assert np.abs(g.numpy()[..., :21]).min() > 1e-9
+
+
+def test_a_fast_length_has_small_factors_and_is_the_least():
+    from helixml.ops.long_convolution import fast_length
+
+    smooth = sorted(2**a * 3**b * 5**c for a in range(12) for b in range(8) for c in range(6))
+    for n in range(1, 2000):
+        assert fast_length(n) == next(m for m in smooth if m >= n)

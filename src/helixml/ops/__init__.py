@@ -12,7 +12,7 @@ from typing import Any as _Any
 from helixml import dtypes
 from helixml._core import interop
 from helixml._core.tensor import OPS
-from helixml.ops import fourier, frequencies  # noqa: F401  public in helixml.fft
+from helixml.ops import fourier, frequencies, spectrogram  # noqa: F401  public in helixml.fft
 from helixml.ops.activation import gelu, gelu_gate, relu, silu, silu_gate, softplus
 from helixml.ops.arrangement import (
     broadcast_arrays,
@@ -110,6 +110,7 @@ from helixml.ops.logic import (
     logical_xor,
     not_equal,
 )
+from helixml.ops.long_convolution import fft_conv
 from helixml.ops.movement import (
     astype,
     broadcast_to,
@@ -331,6 +332,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "fft_conv",
     "finfo",
     "flip",
     "floor",

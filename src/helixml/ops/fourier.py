@@ -189,7 +189,7 @@ ifft = _transform(
     Examples
     --------
     >>> import helixml as hx
-    >>> hx.fft.ifft(hx.fft.fft(hx.tensor([1.0, 2.0, 3.0, 4.0]))).real
+    >>> hx.real(hx.fft.ifft(hx.fft.fft(hx.tensor([1.0, 2.0, 3.0, 4.0]))))
     tensor([1., 2., 3., 4.])
     """,
     np.fft.ifft,
@@ -374,7 +374,7 @@ def ihfft(x: Tensor, n: int | None = None, axis: int = -1, norm: Norm = "backwar
     Examples
     --------
     >>> import helixml as hx
-    >>> hx.fft.ihfft(hx.tensor([8.0, -2.0, 0.0, -2.0])).real
+    >>> hx.real(hx.fft.ihfft(hx.tensor([8.0, -2.0, 0.0, -2.0])))
     tensor([1., 2., 3.])
     """
     return conj(rfft(x, n, axis, opposite("ihfft", norm)))
@@ -465,7 +465,7 @@ def fftn(
     Examples
     --------
     >>> import helixml as hx
-    >>> hx.fft.fftn(hx.ones((2, 2))).real
+    >>> hx.real(hx.fft.fftn(hx.ones((2, 2))))
     tensor([[4., 0.],
             [0., 0.]])
     """
@@ -496,7 +496,7 @@ def ifftn(
     Examples
     --------
     >>> import helixml as hx
-    >>> hx.fft.ifftn(hx.tensor([[4.0, 0.0], [0.0, 0.0]])).real
+    >>> hx.real(hx.fft.ifftn(hx.tensor([[4.0, 0.0], [0.0, 0.0]])))
     tensor([[1., 1.],
             [1., 1.]])
     """
@@ -529,7 +529,7 @@ def rfftn(
     Examples
     --------
     >>> import helixml as hx
-    >>> hx.fft.rfftn(hx.ones((2, 4))).real
+    >>> hx.real(hx.fft.rfftn(hx.ones((2, 4))))
     tensor([[8., 0., 0.],
             [0., 0., 0.]])
     """

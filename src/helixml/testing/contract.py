@@ -429,7 +429,7 @@ def check_transforms(backend: ComputeBackend, dtype: DType) -> None:
 
 
 def check_special(backend: ComputeBackend, dtype: DType) -> None:
-    """`special` takes arrays that broadcast, and numbers, and keeps the dtype of the arrays."""
+    """Give `special` arrays that broadcast, and numbers: it keeps the dtype of the arrays."""
     if dtypes.kind(dtype) != "f":
         return
     whole = backend.asarray(_values(dtype, 2, 3))
