@@ -50,9 +50,20 @@ from helixml.dtypes import bool_ as bool
 from helixml.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from helixml import data, io, linalg, models, nn, optim, profiler, testing, training
+    from helixml import (
+        data,
+        fft,
+        io,
+        linalg,
+        models,
+        nn,
+        optim,
+        profiler,
+        special,
+        testing,
+        training,
+    )
     from helixml.ops import cosine_similarity, einsum, einsum_path, kron
-    from helixml import data, fft, io, models, nn, optim, profiler, testing, training
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     *ops.__all__,
@@ -104,6 +115,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "result_type",
     "set_num_threads",
     "shapes",
+    "special",
     "testing",
     "training",
     "uint16",
@@ -117,6 +129,8 @@ _LAZY = (
     *("backends", "cli", "data", "io", "linalg", "models", "nn", "optim", "profiler", "testing"),
     *("backends", "cli", "data", "fft", "io", "models", "nn", "optim", "profiler", "testing"),
     "training",
+    *("backends", "cli", "data", "fft", "io", "models", "nn", "optim", "profiler", "special"),
+    *("testing", "training"),
 )
 newaxis = None  # x[:, newaxis]
 

@@ -12,7 +12,7 @@ from typing import Any as _Any
 from helixml import dtypes
 from helixml._core import interop
 from helixml._core.tensor import OPS
-from helixml.ops import fourier, frequencies, spectrogram  # noqa: F401  public in helixml.fft
+from helixml.ops import bessel, fourier, frequencies, spectrogram  # noqa: F401  in namespaces of their own
 from helixml.ops.activation import gelu, gelu_gate, relu, silu, silu_gate, softplus
 from helixml.ops.arrangement import (
     broadcast_arrays,
@@ -65,6 +65,7 @@ from helixml.ops.elementwise import (
     trunc,
     where,
 )
+from helixml.ops.entropy import log_sigmoid, logit, xlogy
 from helixml.ops.fused import (
     causal_conv1d,
     cross_entropy,
@@ -74,6 +75,7 @@ from helixml.ops.fused import (
     selective_scan,
     softmax,
 )
+from helixml.ops.gamma import digamma, gammaln, lgamma
 from helixml.ops.indexing import At, argsort, getitem, part, setitem, take, take_along_axis
 from helixml.ops.inspection import (
     __array_namespace_info__,
@@ -85,6 +87,7 @@ from helixml.ops.inspection import (
 )
 from helixml.ops.linalg import linear, matmul, tensordot, vecdot
 from helixml.ops.logarithms import (
+    exp2,
     log2,
     log10,
     logaddexp,
@@ -174,7 +177,7 @@ from helixml.ops.sorting import (
     searchsorted,
     sort,
 )
-from helixml.ops.special import erf
+from helixml.ops.special import erf, erfc, erfinv
 from helixml.ops.trigonometric import (
     acos,
     acosh,
@@ -185,8 +188,11 @@ from helixml.ops.trigonometric import (
     atanh,
     cos,
     cosh,
+    deg2rad,
     hypot,
+    rad2deg,
     sin,
+    sinc,
     sinh,
     tan,
     tanh,
@@ -321,14 +327,19 @@ __all__ = [
     "cross_entropy",
     "cumulative_prod",
     "cumulative_sum",
+    "deg2rad",
     "diff",
+    "digamma",
     "divide",
     "dropout",
     "empty",
     "empty_like",
     "equal",
     "erf",
+    "erfc",
+    "erfinv",
     "exp",
+    "exp2",
     "expand_dims",
     "expm1",
     "eye",
@@ -340,6 +351,7 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "gammaln",
     "gelu",
     "gelu_gate",
     "greater",
@@ -355,6 +367,7 @@ __all__ = [
     "layer_norm",
     "less",
     "less_equal",
+    "lgamma",
     "linear",
     "linear_scan",
     "linspace",
@@ -362,12 +375,14 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "log_sigmoid",
     "log_softmax",
     "logaddexp",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logit",
     "logsumexp",
     "matmul",
     "matrix_transpose",
@@ -391,6 +406,7 @@ __all__ = [
     "positive",
     "pow",
     "prod",
+    "rad2deg",
     "real",
     "reciprocal",
     "relu",
@@ -411,6 +427,7 @@ __all__ = [
     "silu",
     "silu_gate",
     "sin",
+    "sinc",
     "sinh",
     "softmax",
     "softplus",
@@ -442,6 +459,7 @@ __all__ = [
     "var",
     "vecdot",
     "where",
+    "xlogy",
     "zeros",
     "zeros_like",
 ]

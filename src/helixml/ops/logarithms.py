@@ -1,4 +1,7 @@
-"""Logarithms to other bases, and of sums. Read `elementwise` first, which has the natural one."""
+"""Logarithms to other bases, powers of 2, and logarithms of sums.
+
+Read `elementwise` first, which has the natural logarithm.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from helixml._core import cost
 from helixml._core.op import primitive
 from helixml._core.samples import domain, pairs, sample, values
 from helixml.ops.elementwise import chain, quotient, sigmoid
@@ -46,6 +50,37 @@ def _logarithm(base, oracle):
 
 log2 = _logarithm(2, np.log2)
 log10 = _logarithm(10, np.log10)
+
+
+@primitive(dtype="float", holomorphic=True, oracle=np.exp2)
+def exp2(B, x: Array):
+    """Return y = 2^x. Gradient: g y log(2).
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.exp2(hx.tensor([-1.0, 0.0, 10.0]))
+    tensor([5.000e-01, 1.000e+00, 1.024e+03])
+    """
+    return B.pow(B.full((), 2, dtype=B.dtype_of(x)), x)
+
+
+exp2.vjp("x")(lambda g, out: chain(g, out * math.log(2)))
+exp2.flops(cost.each)
+
+
+@exp2.samples
+def _():
+    yield from domain(-2.0, 2.0)()
+    yield sample(values(0.0, -np.inf, np.inf, np.nan, -800.0, 100.0), value_only=True)
 
 
 @primitive(dtype="float", direct=True, real_only="log(exp(x) + exp(y))", oracle=np.logaddexp)

@@ -12,7 +12,7 @@ import numpy as np
 from helixml import dtypes
 from helixml._core.op import fused, primitive
 from helixml._core.samples import Failure, sample
-from helixml._core.tensor import Tensor
+from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError
 from helixml.ops.fourier import flops_of_lines, irfft, rfft
 from helixml.ops.movement import cast, expand_dims
@@ -36,8 +36,12 @@ def spectral_product(B, x: Array, y: Array):
     return B.multiply(x, y)
 
 
-spectral_product.vjp("x")(lambda g, y: spectral_product(g, conj(y)))
-spectral_product.vjp("y")(lambda g, x: spectral_product(g, conj(x)))
+def _conjugate_times(g, y):
+    return spectral_product(g, conj(as_tensor("spectral_product", y, g)))
+
+
+spectral_product.vjp("x")(lambda g, y: _conjugate_times(g, y))
+spectral_product.vjp("y")(lambda g, x: _conjugate_times(g, x))
 spectral_product.flops(lambda out: (6 if dtypes.kind(out.dtype) == "c" else 1) * out.size)
 
 

@@ -1,4 +1,4 @@
-"""Trigonometry: circular and hyperbolic functions, their inverses, and polar coordinates.
+"""Trigonometry: circular and hyperbolic functions, their inverses, polar coordinates and sinc.
 
 Angles are radians. An inverse gives nan outside its domain; at the edge of the domain its
 derivative is infinite, and `chain` keeps that from meeting a zero cotangent. Read `elementwise`
@@ -7,14 +7,17 @@ first.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import primitive
+from helixml._core.op import composite, primitive
 from helixml._core.samples import domain, floats, integers, sample, values
-from helixml.ops.elementwise import chain, sqrt, square
+from helixml._core.tensor import Tensor
+from helixml.ops.elementwise import abs, chain, sqrt, square, where
+from helixml.ops.logic import less
 
 Array = Any  # a raw array of the backend
 
@@ -203,3 +206,93 @@ def _():
 
 
 atan2.samples(hypot.make_samples)
+
+
+# Degrees
+
+
+def _angles(name, summary, factor, oracle):
+    def function(x: Tensor) -> Tensor:
+        return x * factor
+
+    function.__name__ = name
+    function.__module__ = __name__
+    function.__doc__ = f"""{summary}
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+    """
+    op = composite(function, oracle=oracle)
+    op.samples(domain(-200.0, 200.0))
+    return op
+
+
+deg2rad = _angles("deg2rad", "Convert degrees to radians, x pi / 180.", np.pi / 180, np.deg2rad)
+rad2deg = _angles("rad2deg", "Convert radians to degrees, 180 x / pi.", 180 / np.pi, np.rad2deg)
+
+
+# The normalised sine cardinal
+
+_NEAR = 1.0  # |pi x| up to which the slope is a series: farther away nothing cancels
+# Of z = pi x: the slope is -pi z / 3 (1 - z^2 / 10 + ...), and the k-th term of the series is
+# (-1)^k 2k / (2k + 1)! z^(2k-1). Ten of them leave 1e-18 at z = 1.
+_SERIES = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(10, 0, -1)]
+
+
+@primitive(dtype="float", oracle=np.sinc)
+def sinc(B, x: Array):
+    """Return sin(pi x) / (pi x), and 1 at 0, as `numpy.sinc` does.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+
+    Returns
+    -------
+    Tensor, same shape, a float dtype.
+
+    Notes
+    -----
+    Gradient: g (cos(pi x) - y) / x, near 0 by its series.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.sinc(hx.tensor([0.0, 0.5]))
+    tensor([1.        , 0.63661975])
+    """
+    dtype = B.dtype_of(x)
+    zero, one, pi = (B.full((), value, dtype=dtype) for value in (0, 1, np.pi))
+    z = B.multiply(pi, x)
+    at_zero = B.equal(z, zero)
+    return B.where(at_zero, one, B.divide(B.sin(z), B.where(at_zero, one, z)))
+
+
+@sinc.vjp("x")
+def _(g, x):
+    near = less(abs(x), _NEAR / np.pi)
+    z = where(near, x, 0) * np.pi  # apart, so that nothing overflows where it is not chosen
+    series, power = 0.0, square(z)
+    for coefficient in _SERIES:
+        series = series * power + coefficient
+    away = where(near, 1, x)
+    slope = (cos(np.pi * away) - sinc(away)) / away
+    return chain(g, where(near, np.pi * z * series, slope))
+
+
+sinc.flops(lambda out: 3 * out.size)
+
+
+@sinc.samples
+def _():
+    yield sample((3, 4))
+    yield sample((), kinds="f")  # at a whole number only the rounding of pi is left
+    yield sample((0, 3))
+    yield sample(floats(8, low=-0.3, high=0.3), kinds="f")
+    yield sample(values(0.0, 1e-4, -1e-9, 1e-30), kinds="f")
+    yield sample(values(0.0, -0.0, 0.5, np.nan, 20.25), value_only=True)
