@@ -313,6 +313,27 @@ class BackendBase(HostLinearAlgebra):
         summed = self.scatter_add(self.reshape(x, (-1,)), flat, axis=0, size=prod(shape))
         return self.reshape(summed, shape)
 
+    def unfold(self, x: Array, /, *, size: int, step: int, axis: int, dilation: int) -> Array:
+        """Return windows along ``axis``, taken entry by entry."""
+        windows = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
+        taken = self.take(x, self._window_positions(windows, size, step, dilation), axis=axis)
+        rest = range(axis + 2, len(taken.shape))
+        return self.permute_dims(taken, (*range(axis + 1), *rest, axis + 1))
+
+    def fold(self, x: Array, /, *, length: int, step: int, axis: int, dilation: int) -> Array:
+        """Return the adjoint of `unfold`, by scattering."""
+        rank = len(x.shape)
+        positions = self._window_positions(x.shape[axis], x.shape[-1], step, dilation)
+        x = self.permute_dims(x, (*range(axis + 1), rank - 1, *range(axis + 1, rank - 1)))
+        return self.scatter_add(x, positions, axis=axis, size=length)
+
+    def _window_positions(self, windows: int, size: int, step: int, dilation: int) -> Array:
+        """Return where entry j of window i stands, ``(windows, size)``."""
+        wide = dtypes.int64
+        starts = self.arange(0, windows * step, step, dtype=wide)
+        offsets = self.arange(0, size * dilation, dilation, dtype=wide)
+        return self.add(self.reshape(starts, (windows, 1)), self.reshape(offsets, (1, size)))
+
     def _positions(self, indices: Array, axis: int, size: int) -> Array:
         """Return where each index points in a flat array with ``size`` entries along ``axis``."""
         sizes = [size if a == axis else n for a, n in enumerate(indices.shape)]

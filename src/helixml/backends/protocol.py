@@ -248,6 +248,17 @@ class ComputeBackend(Protocol):
         """Return the adjoint of `take_along_axis`."""
         ...
 
+    def unfold(self, x: Array, /, *, size: int, step: int, axis: int, dilation: int) -> Array:
+        """Return the windows of ``size`` entries along ``axis``, entries in a new last axis.
+
+        Entry j of window i is entry ``i * step + j * dilation``; all whole windows, at least one.
+        """
+        ...
+
+    def fold(self, x: Array, /, *, length: int, step: int, axis: int, dilation: int) -> Array:
+        """Return the adjoint of `unfold`: windows added up in zeros, ``length`` along ``axis``."""
+        ...
+
     def linear_scan(self, a: Array, b: Array, initial: Array | None, /, *, reverse: bool) -> Array:
         """Return h with h_t = a_t h_(t-1) + b_t along the last axis, h_(-1) = ``initial``."""
         ...

@@ -122,6 +122,23 @@ class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
             result[(*i[:axis], int(indices[i]), *i[axis + 1 :])] += x[i]
         return result.astype(x.dtype)
 
+    def unfold(self, x: Array, /, *, size: int, step: int, axis: int, dilation: int) -> Array:
+        """Return windows along ``axis``, window by window."""
+        lines = np.moveaxis(x, axis, -1)
+        n = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
+        result = np.empty((*lines.shape[:-1], n, size), x.dtype)
+        for i, j in np.ndindex(n, size):
+            result[..., i, j] = lines[..., i * step + j * dilation]
+        return np.moveaxis(result, -2, axis)
+
+    def fold(self, x: Array, /, *, length: int, step: int, axis: int, dilation: int) -> Array:
+        """Return the adjoint of `unfold`, entry by entry."""
+        windows = np.moveaxis(x, axis, -2)
+        result = np.zeros((*windows.shape[:-2], length), dtypes.accumulation(x.dtype))
+        for i, j in np.ndindex(windows.shape[-2:]):
+            result[..., i * step + j * dilation] += windows[..., i, j]
+        return np.moveaxis(result.astype(x.dtype), -1, axis)
+
     def linear_scan(self, a: Array, b: Array, initial: Optional, /, *, reverse: bool) -> Array:
         """Return h with h_t = a_t h_(t-1) + b_t along the last axis, h_(-1) = ``initial``."""
         wide = dtypes.accumulation(b.dtype)

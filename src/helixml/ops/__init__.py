@@ -144,6 +144,7 @@ from helixml.ops.numbers import (
     reciprocal,
     signbit,
 )
+from helixml.ops.padding import pad
 from helixml.ops.reduction import (
     all,
     any,
@@ -198,6 +199,7 @@ from helixml.ops.trigonometric import (
     tanh,
 )
 from helixml.ops.update import adamw_, adamw_many_, norm_many, scale_many_, sgd_, sgd_many_
+from helixml.ops.windows import col2im, fold, im2col, unfold
 from helixml.random import dropout
 
 if TYPE_CHECKING:
@@ -317,6 +319,7 @@ __all__ = [
     "causal_conv1d",
     "ceil",
     "clip",
+    "col2im",
     "concat",
     "conj",
     "copy",
@@ -348,6 +351,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "fold",
     "from_dlpack",
     "full",
     "full_like",
@@ -358,6 +362,7 @@ __all__ = [
     "greater_equal",
     "hypot",
     "iinfo",
+    "im2col",
     "imag",
     "isdtype",
     "isfinite",
@@ -402,6 +407,7 @@ __all__ = [
     "one_hot",
     "ones",
     "ones_like",
+    "pad",
     "permute_dims",
     "positive",
     "pow",
@@ -451,6 +457,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "unfold",
     "unique_all",
     "unique_counts",
     "unique_inverse",

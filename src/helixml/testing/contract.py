@@ -352,6 +352,26 @@ def check_indices(backend: ComputeBackend, dtype: DType) -> None:
         same(backend, spread, goal, dtype)
 
 
+def check_windows(backend: ComputeBackend, dtype: DType) -> None:
+    """`unfold` cuts windows out along any axis, `fold` adds them up where they came from."""
+    host = _values(dtype, 2, 7, 3)
+    x = backend.asarray(host)
+    for axis, size, step, dilation in ((1, 3, 2, 1), (1, 2, 1, 3), (0, 2, 5, 1), (2, 1, 2, 9)):
+        n = (host.shape[axis] - dilation * (size - 1) - 1) // step + 1
+        at = step * np.arange(n)[:, None] + dilation * np.arange(size)
+        goal = np.moveaxis(np.take(host, at, axis), axis + 1, -1)
+        found = backend.unfold(x, size=size, step=step, axis=axis, dilation=dilation)
+        same(backend, found, goal, dtype)
+        if dtype == dtypes.bool_:
+            continue
+        length = host.shape[axis]
+        counts = np.bincount(at.reshape(-1), minlength=length).reshape(
+            [length if a == axis else 1 for a in range(3)]
+        )
+        found = backend.fold(found, length=length, step=step, axis=axis, dilation=dilation)
+        same(backend, found, host * counts, dtype)
+
+
 def check_sorting(backend: ComputeBackend, dtype: DType) -> None:
     """`argsort` of numbers is stable, along any axis."""
     if dtypes.kind(dtype) in "bc":
@@ -460,6 +480,7 @@ ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "are copied, written and cast": check_copies,
     "have parts, which can be placed": check_basic_indexes,
     "are taken and scattered by indices": check_indices,
+    "have windows, which can be added up": check_windows,
     "are sorted, keeping the order of equals": check_sorting,
     "of random bits have the published values": check_random_bits,
     "are dropped by random bits": check_dropping,

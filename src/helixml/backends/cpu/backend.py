@@ -364,6 +364,34 @@ class CpuBackend(BackendBase):
         summed = summed.astype(x.dtype, copy=False).reshape(size, *rest)
         return np.moveaxis(summed, 0, axis)
 
+    def unfold(self, x: Array, *, size: int, step: int, axis: int, dilation: int) -> Array:
+        """Return windows along ``axis``: a read-only view."""
+        n = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
+        stride = x.strides[axis]
+        shape = (*x.shape[:axis], n, *x.shape[axis + 1 :], size)
+        strides = (
+            *x.strides[:axis],
+            stride * step if n > 1 else 0,
+            *x.strides[axis + 1 :],
+            stride * dilation if size > 1 else 0,
+        )
+        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+
+    def fold(self, x: Array, *, length: int, step: int, axis: int, dilation: int) -> Array:
+        """Return windows added up: entry j of all of them at once, or window by window if fewer."""
+        n, size = x.shape[axis], x.shape[-1]
+        wide = dtypes.accumulation(x.dtype)
+        result = np.zeros((*x.shape[:axis], length, *x.shape[axis + 1 : -1]), wide)
+        rows = np.moveaxis(result, axis, -1)  # a view: what is added here is in the result
+        windows = np.moveaxis(x, axis, -2)
+        if n < size:  # windows and their entries change places
+            n, size, step, dilation = size, n, dilation, step
+            windows = windows.swapaxes(-1, -2)
+        for j in range(size):
+            start = j * dilation
+            rows[..., start : start + (n - 1) * step + 1 : step] += windows[..., j]
+        return result.astype(x.dtype, copy=False)
+
     def linear_scan(self, a: Array, b: Array, initial: Array | None, *, reverse: bool) -> Array:
         """Return h_t = a_t h_(t-1) + b_t along the last axis, time step by time step."""
         fast = self._function("linear_scan", b.dtype)
