@@ -54,6 +54,8 @@ FREE = {
     "take_along_axis": lambda: hx.take_along_axis(x, whole(3, 2)),
     "expand_dims": lambda: hx.expand_dims(x, 1),
     "matrix_transpose": lambda: x.mT,
+    "pad": lambda: hx.pad(x, 1, mode="reflect"),
+    "unfold": lambda: hx.unfold(x, 2),
 }
 
 CASES = [
@@ -122,6 +124,22 @@ CASES = [
         lambda: hx.cross_entropy(logits, goals, label_smoothing=0.1, reduction="sum"),
         6 * (21 + (4 + 1 + 1) + 3) + 5,
     ),
+    *[
+        (
+            f"conv2d, {name}",
+            lambda k=k, groups=groups: hx.conv2d(
+                array(2, 6, 7, 9), array(4, 6 // groups, *k), stride=(1, 2), groups=groups
+            ),
+            2 * 2 * 4 * (7 - k[0] + 1) * ((9 - k[1]) // 2 + 1) * 6 // groups * k[0] * k[1],
+        )
+        for name, k, groups in (("plain", (3, 2), 1), ("grouped", (3, 2), 2), ("1 x 1", (1, 1), 2))
+    ],
+    (
+        "conv2d, each channel alone",
+        lambda: hx.conv2d(array(2, 6, 7, 9), array(6, 1, 3, 2), groups=6),
+        2 * 6 * (5 * 8) * (2 * 3 * 2 - 1),
+    ),
+    ("fold", lambda: hx.fold(array(2, 3, 4), 6), 2 * 3 * 4),
     ("causal_conv1d", lambda: hx.causal_conv1d(u, array(3, 4)), 2 * 3 * 5 * 2 * 4),
     (
         "causal_conv1d, all",

@@ -23,6 +23,14 @@ from helixml.ops.arrangement import (
     unstack,
 )
 from helixml.ops.compose import clip, one_hot
+from helixml.ops.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from helixml.ops.creation import (
     arange,
     asarray,
@@ -322,6 +330,12 @@ __all__ = [
     "col2im",
     "concat",
     "conj",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "copy",
     "copysign",
     "cos",
