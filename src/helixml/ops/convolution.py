@@ -21,7 +21,6 @@ from helixml.ops.elementwise import add, multiply
 from helixml.ops.linalg import matmul
 from helixml.ops.movement import matrix_transpose, permute_dims, reshape
 from helixml.ops.padding import pad
-from helixml.ops.reduction import sum
 from helixml.ops.windows import count_windows, each, fold_axes, unfold_axes
 
 Sizes: TypeAlias = int | Sequence[int]
@@ -56,10 +55,6 @@ def _convolve(op, rank, x, weight, bias, stride, padding, dilation, groups):
         columns = reshape(windows, (b, groups, inner, shapes.size(out)))
         y = matmul(reshape(weight, (groups, o // groups, inner)), columns)
         y = reshape(y, (b, o, *out))
-    elif inner == 1 and o == groups:  # a product of matrices would have a single row
-        factors = reshape(permute_dims(weight, (*line, 1, 0)), (*sizes, 1, o, *(1,) * rank))
-        products = multiply(permute_dims(windows, (*taps, 0, 1, *line)), factors)
-        y = sum(products, axis=tuple(range(rank)), dtype=products.dtype)
     else:
         columns = permute_dims(windows, (1, *taps, 0, *line))  # (c, k, b, out)
         columns = reshape(columns, (groups, inner * size, b * shapes.size(out)))
@@ -228,8 +223,8 @@ def conv2d(
     Notes
     -----
     Gradient: for x, `conv_transpose2d` of g; for the weight, products of g with the windows of x.
-    Costs 2 (c / groups) kh kw FLOPs for each entry of y (one less where each channel has a group
-    and a filter of its own), and memory for the kh kw windows of x, but for a 1 x 1 weight.
+    Costs 2 (c / groups) kh kw FLOPs for each entry of y, and memory for the kh kw entries of each
+    window of x, but for a 1 x 1 weight.
 
     Examples
     --------

@@ -378,10 +378,15 @@ class CpuBackend(BackendBase):
         return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
     def fold(self, x: Array, *, length: int, step: int, axis: int, dilation: int) -> Array:
-        """Return windows added up: entry j of all of them at once, or window by window if fewer."""
+        """Return windows added up: entry j of all of them at once, or window by window if fewer.
+
+        The result lies in memory as ``x`` does, so that both are walked along the same axis.
+        """
         n, size = x.shape[axis], x.shape[-1]
-        wide = dtypes.accumulation(x.dtype)
-        result = np.zeros((*x.shape[:axis], length, *x.shape[axis + 1 : -1]), wide)
+        shape = (*x.shape[:axis], length, *x.shape[axis + 1 : -1])
+        order = sorted(range(len(shape)), key=lambda a: -abs(x.strides[a]))
+        result = np.zeros([shape[a] for a in order], dtypes.accumulation(x.dtype))
+        result = result.transpose(np.argsort(order))
         rows = np.moveaxis(result, axis, -1)  # a view: what is added here is in the result
         windows = np.moveaxis(x, axis, -2)
         if n < size:  # windows and their entries change places
