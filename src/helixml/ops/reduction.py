@@ -302,12 +302,12 @@ def _position(name, summary, oracle):
     def _(shape, axis, keepdims):
         if axis is not None:
             axis = shapes.normalize_axis(name, axis, len(shape))
-        if 0 in shape:
+        if (0 in shape) if axis is None else shape[axis] == 0:
             raise ShapeError(f"{name}: has no position in an empty axis, the shape is {shape}.")
         return {"axis": axis, "keepdims": bool(keepdims)}
 
     op.flops(cost.folded)
-    op.samples(lambda: (sample((3, 4), axis=1), sample((2, 3), axis=None)))
+    op.samples(lambda: (sample((3, 4), axis=1), sample((2, 3), axis=None), sample((0, 3), axis=1)))
     return op
 
 
