@@ -182,6 +182,12 @@ from helixml.ops.reduction import (
     sum,
     var,
 )
+from helixml.ops.resampling import (
+    channel_shuffle,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 from helixml.ops.running import (
     cumulative_prod,
     cumulative_sum,
@@ -349,6 +355,7 @@ __all__ = [
     "can_cast",
     "causal_conv1d",
     "ceil",
+    "channel_shuffle",
     "clip",
     "col2im",
     "concat",
@@ -401,6 +408,7 @@ __all__ = [
     "iinfo",
     "im2col",
     "imag",
+    "interpolate",
     "isdtype",
     "isfinite",
     "isin",
@@ -449,6 +457,8 @@ __all__ = [
     "ones_like",
     "pad",
     "permute_dims",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "positive",
     "pow",
     "prod",

@@ -127,7 +127,8 @@ def _entries(starts, ends):
     return np.minimum(starts[:, None] + np.arange(longest), ends[:, None] - 1)
 
 
-def _adaptive_avg_pool(op, rank, x, size):
+def adaptive_mean(op, rank, x, size):
+    """Return the means of windows over the last ``rank`` axes that give ``size``."""
     spans = _spans(op, rank, x, size)
     y = as_float(x)
     for i, (starts, ends) in enumerate(spans):
@@ -473,7 +474,7 @@ def adaptive_avg_pool2d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     tensor([[[2.5, 4.5],
              [6.5, 8.5]]])
     """
-    return _adaptive_avg_pool("adaptive_avg_pool2d", 2, x, size)
+    return adaptive_mean("adaptive_avg_pool2d", 2, x, size)
 
 
 @composite(oracle=_adaptive_avg_oracle)
@@ -499,7 +500,7 @@ def adaptive_avg_pool1d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     >>> hx.adaptive_avg_pool1d(hx.tensor([[3.0, 1.0, 2.0]]), 2)
     tensor([[2. , 1.5]])
     """
-    return _adaptive_avg_pool("adaptive_avg_pool1d", 1, x, size)
+    return adaptive_mean("adaptive_avg_pool1d", 1, x, size)
 
 
 @composite(oracle=_adaptive_avg_oracle)
@@ -525,7 +526,7 @@ def adaptive_avg_pool3d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     >>> hx.adaptive_avg_pool3d(hx.ones((1, 2, 4, 4, 6)), (2, None, 3)).shape
     (1, 2, 2, 4, 3)
     """
-    return _adaptive_avg_pool("adaptive_avg_pool3d", 3, x, size)
+    return adaptive_mean("adaptive_avg_pool3d", 3, x, size)
 
 
 @composite(oracle=_adaptive_max_oracle)
