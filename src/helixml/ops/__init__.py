@@ -85,6 +85,11 @@ from helixml.ops.fused import (
 )
 from helixml.ops.gamma import digamma, gammaln, lgamma
 from helixml.ops.indexing import At, argsort, getitem, part, setitem, take, take_along_axis
+from helixml.ops.grids import (
+    affine_grid,
+    grid_sample,
+)
+from helixml.ops.indexing import At, argsort, getitem, setitem, take, take_along_axis
 from helixml.ops.inspection import (
     __array_namespace_info__,
     can_cast,
@@ -328,6 +333,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
     "add",
+    "affine_grid",
     "all",
     "any",
     "arange",
@@ -404,6 +410,7 @@ __all__ = [
     "gelu_gate",
     "greater",
     "greater_equal",
+    "grid_sample",
     "hypot",
     "iinfo",
     "im2col",
