@@ -89,8 +89,8 @@ def affine_grid(theta: Tensor, size: tuple[int, ...], *, align_corners: bool = F
         )
     _need_float("affine_grid", theta=theta)
     axes = [np.array([_unit(i, n, align_corners) for i in range(n)]) for n in line]
-    points = np.meshgrid(*axes, indexing="ij")[::-1]
-    points = np.stack([*points, np.ones(line)], -1).reshape(-1, rank + 1).astype(theta.dtype)
+    coordinates = np.meshgrid(*axes, indexing="ij")[::-1]
+    points = np.stack([*coordinates, np.ones(line)], -1).reshape(-1, rank + 1).astype(theta.dtype)
     grid = matmul(as_tensor("affine_grid", points, theta), matrix_transpose(theta))
     return reshape(grid, (shape[0], *line, rank))
 
@@ -212,7 +212,7 @@ def grid_sample(
         )
     _need_float("grid_sample", x=x, grid=grid)
     x = astype(x, dtypes.promote(x.dtype, grid.dtype))
-    b, c, *line = x.shape
+    (b, c), line = x.shape[:2], x.shape[2:]
     places = grid.shape[1:-1]
     count = shapes.size(places)
     lows, shares = [], []
@@ -229,13 +229,13 @@ def grid_sample(
     flat = reshape(x, (b, c, shapes.size(line)))
     total = None
     for corner in product((0, 1) if mode == "bilinear" else (0,), repeat=rank):
-        position, weight, inside = 0, None, None
+        position, weight, inside = None, None, None
         for n, low, share, step in zip(line, lows, shares, corner, strict=True):
             entry = low + step
             within = logical_and(greater_equal(entry, 0), less_equal(entry, n - 1))
             inside = within if inside is None else logical_and(inside, within)
             entry = astype(where(within, entry, 0), dtypes.int64)
-            position = position * n + entry
+            position = entry if position is None else position * n + entry
             if mode == "bilinear":
                 part = share if step else 1 - share
                 weight = part if weight is None else weight * part

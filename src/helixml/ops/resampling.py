@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -52,6 +51,8 @@ def _cubic(x):
 
 
 def _interpolate_oracle(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
+    from fractions import Fraction  # used by nothing else
+
     rank = x.ndim - 2
     for i in range(rank):
         axis, n = i + 2, x.shape[i + 2]
@@ -170,26 +171,37 @@ def interpolate(
             )
     if mode == "area":
         return adaptive_mean("interpolate", rank, x, sizes)
-    x = part(x, (...,)) if mode in ("nearest", "nearest-exact") else as_float(x)
-    for i, (n, count, scale) in enumerate(zip(line, sizes, scales, strict=True)):
-        if mode in ("nearest", "nearest-exact"):
-            shift = np.float32(0.0 if mode == "nearest" else 0.5)
+    if mode in ("nearest", "nearest-exact"):
+        shift, x = 0.0 if mode == "nearest" else 0.5, part(x, (...,))
+        for i, (n, count, scale) in enumerate(zip(line, sizes, scales, strict=True)):
             step = scale if x.dtype == dtypes.float64 else float(np.float32(scale))
-            at = ((np.arange(count) + shift) * step - shift).astype(np.float32)
-            positions = np.floor(np.maximum(at, 0) + shift).astype(np.int64)
-            positions = as_tensor("interpolate", np.minimum(positions, n - 1), x)
-            x = take(x, positions, axis=i + 2)
-        elif n != count or mode == "bicubic":
-            if align_corners:
-                at = np.arange(count) * ((n - 1) / max(count - 1, 1))
-            else:
-                at = (np.arange(count) + 0.5) * scale - 0.5
-            reach = 2 if mode == "bicubic" else 1
-            entries = np.floor(at).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
-            distances = at[:, None] - entries
-            weights = _cubic(distances) if mode == "bicubic" else 1 - np.abs(distances)
-            x = mix(x, np.clip(entries, 0, n - 1), weights, i + 2)
+            found = _nearest(n, count, step, shift)
+            x = take(x, as_tensor("interpolate", found, x), axis=i + 2)
+        return x
+    x = as_float(x)
+    for i, (n, count, scale) in enumerate(zip(line, sizes, scales, strict=True)):
+        if n != count or mode == "bicubic":
+            entries, weights = _blended(n, count, scale, mode == "bicubic", align_corners)
+            x = mix(x, entries, weights, i + 2)
     return x
+
+
+def _nearest(n, count, step, shift):
+    """Return the entry, of n, that is taken for each of ``count``: floor((i + shift) step)."""
+    at = ((np.arange(count) + shift) * step - shift).astype(np.float32)
+    return np.minimum(np.floor(np.maximum(at, 0) + np.float32(shift)).astype(np.int64), n - 1)
+
+
+def _blended(n, count, scale, cubic, align_corners):
+    """Return the entries, of n, that make up each of ``count``, and their weights."""
+    at = (np.arange(count) + 0.5) * scale - 0.5
+    if align_corners:
+        at = np.arange(count) * ((n - 1) / max(count - 1, 1))
+    reach = 2 if cubic else 1
+    entries = np.floor(at).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
+    distances = at[:, None] - entries
+    weights = _cubic(distances) if cubic else 1 - np.abs(distances)
+    return np.clip(entries, 0, n - 1), weights
 
 
 def _factors(value, rank):
@@ -374,8 +386,8 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
         raise ShapeError(
             f"channel_shuffle: x is {x.shape}; with groups={n} it must be (b, c, ...)."
         )
-    b, c, *rest = x.shape
-    y = permute_dims(reshape(x, (b, n, c // n, shapes.size(rest))), (0, 2, 1, 3))
+    b, c = x.shape[:2]
+    y = permute_dims(reshape(x, (b, n, c // n, shapes.size(x.shape[2:]))), (0, 2, 1, 3))
     return reshape(y, x.shape)
 
 
