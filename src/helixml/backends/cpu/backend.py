@@ -375,7 +375,7 @@ class CpuBackend(BackendBase):
             *x.strides[axis + 1 :],
             stride * dilation if size > 1 else 0,
         )
-        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+        return _strided(x, shape, strides)
 
     def fold(self, x: Array, *, length: int, step: int, axis: int, dilation: int) -> Array:
         """Return windows added up: entry j of all of them at once, or window by window if fewer.
@@ -438,6 +438,19 @@ class CpuBackend(BackendBase):
 
 _COMPILED_DTYPES = (dtypes.float32, dtypes.float64)
 _SMALL_TAKE = 1 << 12  # what is taken times what there is, up to which NumPy is as fast
+
+
+def _strided(x: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
+    """Return a read-only view of ``x``, whose `base` is an array where NumPy's tricks hide it."""
+    owner = x
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if x.dtype not in _COMPILED_DTYPES or not owner.flags.c_contiguous:
+        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+    start = x.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    view: Array = np.ndarray(shape, x.dtype, owner, start, strides)
+    view.flags.writeable = False
+    return view
 
 
 def _sortable(x: Array) -> Array:
