@@ -1,11 +1,9 @@
 """helixml: a tensor engine in NumPy and Cython, with its own reverse-mode autograd.
 
-Array functions stand here, in the spelling of the Python array API standard; `helixml.linalg`,
-`helixml.nn`, `helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data` and
-`helixml.profiler` are loaded when first used.
-Array functions stand here, in the spelling of the Python array API standard; `helixml.nn`,
-`helixml.optim`, `helixml.models`, `helixml.training`, `helixml.data`, `helixml.profiler`,
-`helixml.fft` and `helixml.special` are loaded when first used.
+Array functions stand here, in the spelling of the Python array API standard. Its extensions
+`helixml.linalg` and `helixml.fft`, and `helixml.special`, `helixml.nn`, `helixml.optim`,
+`helixml.models`, `helixml.training`, `helixml.data` and `helixml.profiler` are loaded when first
+used.
 """
 
 from helixml import config
@@ -48,6 +46,7 @@ from helixml.dtypes import (
 )
 from helixml.dtypes import bool_ as bool
 from helixml.ops import *  # noqa: F403
+from helixml.ops.further import FURTHER as _FURTHER
 
 if TYPE_CHECKING:
     from helixml import (
@@ -63,10 +62,10 @@ if TYPE_CHECKING:
         testing,
         training,
     )
-    from helixml.ops import cosine_similarity, einsum, einsum_path, kron
 
-__all__ = [  # noqa: PLE0604  the ops' names come from their own list
+__all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     *ops.__all__,
+    *_FURTHER,
     "Device",
     "Tensor",
     "autograd",
@@ -76,14 +75,11 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "complex128",
     "complex64",
     "config",
-    "cosine_similarity",
     "cpu",
     "data",
     "device",
     "dtypes",
     "e",
-    "einsum",
-    "einsum_path",
     "enable_grad",
     "errors",
     "fft",
@@ -99,7 +95,6 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
     "int8",
     "io",
     "is_recording",
-    "kron",
     "linalg",
     "models",
     "nan",
@@ -126,11 +121,8 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own list
 ]
 __version__ = "0.1.0"
 _LAZY = (
-    *("backends", "cli", "data", "io", "linalg", "models", "nn", "optim", "profiler", "testing"),
-    *("backends", "cli", "data", "fft", "io", "models", "nn", "optim", "profiler", "testing"),
-    "training",
-    *("backends", "cli", "data", "fft", "io", "models", "nn", "optim", "profiler", "special"),
-    *("testing", "training"),
+    *("backends", "cli", "data", "fft", "io", "linalg", "models", "nn", "optim", "profiler"),
+    *("special", "testing", "training"),
 )
 newaxis = None  # x[:, newaxis]
 
@@ -138,10 +130,10 @@ newaxis = None  # x[:, newaxis]
 def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562)
     if name in _LAZY:
         return _import_module(f"helixml.{name}")
-    if name in ops.LAZY:
+    if name in _FURTHER:
         return getattr(ops, name)
     raise AttributeError(f"module 'helixml' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *ops.LAZY})
+    return sorted({*globals(), *_LAZY, *_FURTHER})

@@ -84,7 +84,7 @@ CASES = [
     ("var", lambda: hx.var(x, axis=0), (4 * 2 + 4) + 12 + 12 + (4 * 2 + 4)),
     ("cumulative_sum", lambda: hx.cumulative_sum(x), 3 * (4 - 1)),
     ("argsort", lambda: hx.argsort(hx.zeros((3, 8))), 3 * 8 * 3),
-    ("scatter_add", lambda: ops.indexing.scatter_add(x, whole(3), axis=0, size=3), 12),
+    ("take_adjoint", lambda: ops.indexing.take_adjoint(x, whole(3), axis=0, size=3), 12),
     ("matmul", lambda: x @ matrix, 2 * 3 * 4 * 5),
     ("matmul in batches", lambda: cube @ matrix, 2 * (2 * 3 * 4 * 5)),
     ("matmul of vectors", lambda: row @ row, 2 * 4),

@@ -14,10 +14,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from functools import partial
 
 from numpy import ndarray
 
-from helixml._core.op import REGISTRY, Fused, Primitive
+from helixml._core.op import REGISTRY, Fused, Primitive, watchers
 from helixml._core.tensor import Tensor, dtype_of
 
 clock = time.perf_counter_ns
@@ -269,6 +270,7 @@ def observe(log):
     for op in list(REGISTRY.values()):
         if isinstance(op, Primitive):
             observe_primitive(log, op)
+    watchers.append(partial(observe_primitive, log))  # some files of ops are loaded on first use
     Fused.__call__ = noted_call
     Fused.pull = noted_pull
 
@@ -296,6 +298,7 @@ def observe_primitive(log, op):
 
 def leave():
     """Put everything back."""
+    watchers.clear()
     for op in list(REGISTRY.values()):
         for name in ("run", "run_pair", "pull"):
             vars(op).pop(name, None)

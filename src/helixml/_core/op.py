@@ -22,6 +22,8 @@ keeps, beside it.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from numpy import ndarray
 
 from helixml import config, dtypes
@@ -58,6 +60,7 @@ _INT64 = dtypes.int64
 is_recording = recording.get  # bound once: every op asks
 
 REGISTRY: dict = {}  # name -> Op, in order of definition
+watchers: list = []  # functions that are told of each primitive that is defined from now on
 
 
 class Op:
@@ -103,7 +106,10 @@ class Op:
         return f"<{self.kind} op {self.name}>"
 
     def __reduce__(self):
-        return op_named, (self.name,)  # pickled and copied by name, as functions are
+        return op_named, (
+            self.name,
+            self.__module__,
+        )  # by name, as functions
 
     def samples(self, function):
         """Decorate a generator of samples for the test harness."""
@@ -245,8 +251,10 @@ class Op:
         return DTypeError(f"{self.name}: {name} is None. Hint: {self.name}{self.__signature__}.")
 
 
-def op_named(name):
-    """Return the op of that name."""
+def op_named(name, module=None):
+    """Return the op of that name, which a module defines that may not be loaded yet."""
+    if name not in REGISTRY and module is not None:
+        import_module(module)
     if name not in REGISTRY:
         raise BackendError(f"op: there is none named {name!r}. Hint: import what defines it.")
     return REGISTRY[name]
@@ -947,6 +955,8 @@ def primitive(
     def define(f):
         op = Primitive(f, name, dtype, view, promotes, direct, holomorphic, real_only)
         op.oracle = oracle
+        for watcher in watchers:
+            watcher(op)
         return op
 
     return define if function is None else define(function)

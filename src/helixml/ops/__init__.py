@@ -1,19 +1,24 @@
 """The ops: every function of tensors, each an `Op` with its rule, samples and documentation.
 
 One file a family; `elementwise` is the place to start. Importing this package fills the table
-through which tensors reach their operators. What few programs use is loaded on first use: the
-functions of `LAZY`, and those of `helixml.linalg`.
+through which tensors reach their operators. What few programs use is loaded on first use: `further`
+says which file defines it.
 """
 
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from helixml import dtypes
 from helixml._core import interop
 from helixml._core.tensor import OPS
-from helixml.ops import bessel, fourier, frequencies, spectrogram  # noqa: F401  in namespaces of their own
-from helixml.ops.activation import gelu, gelu_gate, relu, silu, silu_gate, softplus
+from helixml.ops.activation import (
+    gelu,
+    gelu_gate,
+    relu,
+    silu,
+    silu_gate,
+    softplus,
+)
 from helixml.ops.arrangement import (
     broadcast_arrays,
     meshgrid,
@@ -22,14 +27,9 @@ from helixml.ops.arrangement import (
     tile,
     unstack,
 )
-from helixml.ops.compose import clip, one_hot
-from helixml.ops.convolution import (
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
+from helixml.ops.compose import (
+    clip,
+    one_hot,
 )
 from helixml.ops.creation import (
     arange,
@@ -73,7 +73,7 @@ from helixml.ops.elementwise import (
     trunc,
     where,
 )
-from helixml.ops.entropy import log_sigmoid, logit, xlogy
+from helixml.ops.further import FURTHER
 from helixml.ops.fused import (
     causal_conv1d,
     cross_entropy,
@@ -83,13 +83,13 @@ from helixml.ops.fused import (
     selective_scan,
     softmax,
 )
-from helixml.ops.gamma import digamma, gammaln, lgamma
-from helixml.ops.indexing import At, argsort, getitem, part, setitem, take, take_along_axis
-from helixml.ops.grids import (
-    affine_grid,
-    grid_sample,
+from helixml.ops.indexing import (
+    argsort,
+    getitem,
+    part,
+    take,
+    take_along_axis,
 )
-from helixml.ops.indexing import At, argsort, getitem, setitem, take, take_along_axis
 from helixml.ops.inspection import (
     __array_namespace_info__,
     can_cast,
@@ -98,7 +98,12 @@ from helixml.ops.inspection import (
     isdtype,
     namespace,
 )
-from helixml.ops.linalg import linear, matmul, tensordot, vecdot
+from helixml.ops.linalg import (
+    linear,
+    matmul,
+    tensordot,
+    vecdot,
+)
 from helixml.ops.logarithms import (
     exp2,
     log2,
@@ -126,7 +131,6 @@ from helixml.ops.logic import (
     logical_xor,
     not_equal,
 )
-from helixml.ops.long_convolution import fft_conv
 from helixml.ops.movement import (
     astype,
     broadcast_to,
@@ -147,13 +151,6 @@ from helixml.ops.movement import (
     tril,
     triu,
 )
-from helixml.ops.normalisation import (
-    batch_norm,
-    group_norm,
-    instance_norm,
-    local_response_norm,
-    normalize,
-)
 from helixml.ops.numbers import (
     conj,
     copysign,
@@ -163,21 +160,6 @@ from helixml.ops.numbers import (
     real,
     reciprocal,
     signbit,
-)
-from helixml.ops.padding import pad
-from helixml.ops.pooling import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool3d,
-    adaptive_max_pool1d,
-    adaptive_max_pool2d,
-    adaptive_max_pool3d,
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    max_pool1d,
-    max_pool2d,
-    max_pool3d,
 )
 from helixml.ops.reduction import (
     all,
@@ -194,19 +176,16 @@ from helixml.ops.reduction import (
     sum,
     var,
 )
-from helixml.ops.resampling import (
-    channel_shuffle,
-    interpolate,
-    pixel_shuffle,
-    pixel_unshuffle,
-)
 from helixml.ops.running import (
     cumulative_prod,
     cumulative_sum,
     diff,
 )
-from helixml.ops.scan import linear_scan
+from helixml.ops.scan import (
+    linear_scan,
+)
 from helixml.ops.sets import (
+    unique,
     unique_all,
     unique_counts,
     unique_inverse,
@@ -218,7 +197,11 @@ from helixml.ops.sorting import (
     searchsorted,
     sort,
 )
-from helixml.ops.special import erf, erfc, erfinv
+from helixml.ops.special import (
+    erf,
+    erfc,
+    erfinv,
+)
 from helixml.ops.trigonometric import (
     acos,
     acosh,
@@ -238,40 +221,40 @@ from helixml.ops.trigonometric import (
     tan,
     tanh,
 )
-from helixml.ops.update import adamw_, adamw_many_, norm_many, scale_many_, sgd_, sgd_many_
-from helixml.ops.windows import col2im, fold, im2col, unfold
+from helixml.ops.update import (
+    adamw_,
+    adamw_many_,
+    norm_many,
+    scale_many_,
+    sgd_,
+    sgd_many_,
+)
+from helixml.ops.updates_at import (
+    At,
+    setitem,
+)
 from helixml.random import dropout
-
-if TYPE_CHECKING:
-    from helixml.ops.contraction import einsum as einsum
-    from helixml.ops.contraction import einsum_path as einsum_path
-    from helixml.ops.matrices import kron as kron
-    from helixml.ops.norms import cosine_similarity as cosine_similarity
-
-# Loaded on first use; each with its file.
-LAZY = {
-    "cosine_similarity": "norms",
-    "einsum": "contraction",
-    "einsum_path": "contraction",
-    "kron": "matrices",
-}
 
 
 def __getattr__(name: str) -> _Any:  # PEP 562
-    if name in LAZY:
-        return getattr(_import_module(f"helixml.ops.{LAZY[name]}"), name)
+    if name in FURTHER:
+        return getattr(_import_module(f"helixml.ops.{FURTHER[name]}"), name)
     raise AttributeError(f"module 'helixml.ops' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LAZY})
+    return sorted({*globals(), *FURTHER})
+
+
+_SCALARS = (bool, int, float, complex)
 
 
 def _convert(op, value, like):
     """Return a scalar, list or NumPy array as a tensor where ``like`` lives."""
     device = None if like is None else like.device
-    if isinstance(value, (bool, int, float, complex)) and like is not None:
-        return full((), value, dtypes.result_type(like.dtype, type(value)), device)
+    if isinstance(value, _SCALARS) and like is not None:
+        kind = next(kind for kind in _SCALARS if isinstance(value, kind))  # np.float64 is a float
+        return full((), value, dtypes.result_type(like.dtype, kind), device)
     return asarray(value, device=device)
 
 
@@ -333,14 +316,7 @@ __all__ = [
     "acosh",
     "adamw_",
     "adamw_many_",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
     "add",
-    "affine_grid",
     "all",
     "any",
     "arange",
@@ -354,10 +330,6 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "batch_norm",
     "bitwise_and",
     "bitwise_invert",
     "bitwise_left_shift",
@@ -369,17 +341,9 @@ __all__ = [
     "can_cast",
     "causal_conv1d",
     "ceil",
-    "channel_shuffle",
     "clip",
-    "col2im",
     "concat",
     "conj",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
     "copy",
     "copysign",
     "cos",
@@ -390,7 +354,6 @@ __all__ = [
     "cumulative_sum",
     "deg2rad",
     "diff",
-    "digamma",
     "divide",
     "dropout",
     "empty",
@@ -404,28 +367,20 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
-    "fft_conv",
     "finfo",
     "flip",
     "floor",
     "floor_divide",
-    "fold",
     "from_dlpack",
     "full",
     "full_like",
-    "gammaln",
     "gelu",
     "gelu_gate",
     "greater",
     "greater_equal",
-    "grid_sample",
-    "group_norm",
     "hypot",
     "iinfo",
-    "im2col",
     "imag",
-    "instance_norm",
-    "interpolate",
     "isdtype",
     "isfinite",
     "isin",
@@ -434,30 +389,23 @@ __all__ = [
     "layer_norm",
     "less",
     "less_equal",
-    "lgamma",
     "linear",
     "linear_scan",
     "linspace",
-    "local_response_norm",
     "log",
     "log1p",
     "log2",
     "log10",
-    "log_sigmoid",
     "log_softmax",
     "logaddexp",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
-    "logit",
     "logsumexp",
     "matmul",
     "matrix_transpose",
     "max",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
     "maximum",
     "mean",
     "meshgrid",
@@ -469,15 +417,11 @@ __all__ = [
     "nextafter",
     "nonzero",
     "norm_many",
-    "normalize",
     "not_equal",
     "one_hot",
     "ones",
     "ones_like",
-    "pad",
     "permute_dims",
-    "pixel_shuffle",
-    "pixel_unshuffle",
     "positive",
     "pow",
     "prod",
@@ -526,7 +470,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
-    "unfold",
+    "unique",
     "unique_all",
     "unique_counts",
     "unique_inverse",
@@ -535,7 +479,6 @@ __all__ = [
     "var",
     "vecdot",
     "where",
-    "xlogy",
     "zeros",
     "zeros_like",
 ]

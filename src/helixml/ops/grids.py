@@ -1,279 +1,341 @@
-"""Grids: a picture sampled at points that are themselves computed, and may move.
+"""Grids of numbers and positions: made of sizes, not of tensors; so plain functions, as `arange`.
 
-Coordinates are those of PyTorch: along each axis of the picture from -1 to 1, the last axis of the
-picture first. Both functions take pictures of any number of axes.
+`unravel_index` and `ravel_multi_index`, which turn positions into others, are ops.
 """
 
 from __future__ import annotations
 
-from itertools import product
-from typing import Literal
+import math
+from typing import Any
 
 import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core.op import composite
-from helixml._core.samples import Failure, Input, floats, sample
+from helixml._core.samples import Failure, Input, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
-from helixml.errors import DTypeError, ShapeError, ValueRangeError
-from helixml.ops.elementwise import floor, where
-from helixml.ops.elementwise import round as nearest_integer
-from helixml.ops.indexing import take_along_axis
-from helixml.ops.linalg import matmul
-from helixml.ops.logic import greater_equal, less_equal, logical_and
-from helixml.ops.movement import astype, broadcast_to, matrix_transpose, reshape
+from helixml.device import Device
+from helixml.dtypes import DTypeLike
+from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
+from helixml.ops import reduction
+from helixml.ops.creation import asarray
+from helixml.ops.elementwise import floor_divide, remainder
+from helixml.ops.movement import cast
+
+DeviceLike = str | Device | None
 
 
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
-
-
-def _affine_oracle(theta, size, align_corners=False):
-    line = size[2:]
-    result = np.empty((len(theta), *line, len(line)), np.result_type(theta, np.float16))
-    for place in np.ndindex(line):
-        point = [_unit(i, n, align_corners) for i, n in zip(place, line, strict=True)]
-        result[(slice(None), *place)] = theta @ np.array([*point[::-1], 1.0])
-    return result
+def _placed(values: Any, dtype: DTypeLike, device: DeviceLike) -> Tensor:
+    """Return NumPy values as a tensor, in the default float if no dtype is given."""
+    kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
+    return asarray(np.asarray(values).astype(kind), device=device)
 
 
-def _unit(i, n, align_corners):
-    """Return where entry ``i`` of ``n`` stands between -1 and 1."""
-    if align_corners:
-        return -1 + 2 * i / (n - 1) if n > 1 else 0.0
-    return (2 * i + 1) / n - 1
+def _ends(op: str, start: Any, stop: Any, num: Any) -> tuple[float, float, int]:
+    dtypes.as_number(op, "start", start)
+    dtypes.as_number(op, "stop", stop)
+    count = dtypes.as_integer(op, "num", num)
+    if count < 0:
+        raise ValueRangeError(f"{op}: num={count} is negative.")
+    return float(start), float(stop), count
 
 
-@composite(oracle=_affine_oracle)
-def affine_grid(theta: Tensor, size: tuple[int, ...], *, align_corners: bool = False) -> Tensor:
-    """Return the points of a picture's grid under affine maps, for `grid_sample`.
-
-    Parameters
-    ----------
-    theta : Tensor, (b, n, n + 1), float: for each picture a matrix, and a shift as last column.
-    size : tuple of int, (b, c, l...), n sizes behind the channels.
-    align_corners : -1 and 1 are the middles of the first and the last entry; if not, their outer
-        borders.
-
-    Returns
-    -------
-    Tensor, (b, l..., n): for each entry of the picture the point theta (x, y, ..., 1), the
-    coordinate of the last axis first.
-
-    Raises
-    ------
-    ShapeError : shapes do not fit each other, or a size is 0. DTypeError : theta is no float.
-
-    References
-    ----------
-    Jaderberg et al. 2015, "Spatial transformer networks", eq. 1.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> hx.affine_grid(hx.tensor([[[1.0, 0.0], [0.0, 1.0]]])[:, :1], (1, 1, 4))
-    tensor([[[-0.75],
-             [-0.25],
-             [ 0.25],
-             [ 0.75]]])
-    """
-    shape = shapes.as_shape("affine_grid", size)
-    line = shape[2:]
-    rank = len(line)
-    if rank < 1 or theta.shape != (shape[0], rank, rank + 1) or 0 in line:
-        raise ShapeError(
-            f"affine_grid: theta is {theta.shape}, size={shape}; they must be (b, n, n + 1) and "
-            "(b, c, l...), with n sizes behind c that are not 0."
-        )
-    _need_float("affine_grid", theta=theta)
-    axes = [np.array([_unit(i, n, align_corners) for i in range(n)]) for n in line]
-    coordinates = np.meshgrid(*axes, indexing="ij")[::-1]
-    points = np.stack([*coordinates, np.ones(line)], -1).reshape(-1, rank + 1).astype(theta.dtype)
-    grid = matmul(as_tensor("affine_grid", points, theta), matrix_transpose(theta))
-    return reshape(grid, (shape[0], *line, rank))
-
-
-def _need_float(op, **tensors):
-    for name, tensor in tensors.items():
-        if dtypes.kind(tensor.dtype) != "f":
-            raise DTypeError(
-                f"{op}: {name} must be a float, not {tensor.dtype}. Hint: astype('float32')."
-            )
-
-
-affine_grid.options["kinds"] = "f"
-
-
-@affine_grid.samples
-def _():
-    yield sample((2, 2, 3), size=(2, 3, 3, 2))
-    yield sample((1, 2, 3), size=(1, 1, 1, 4), align_corners=True)
-    yield sample((1, 3, 4), size=(1, 1, 2, 1, 2))
-    yield sample(floats(0, 1, 2), size=(0, 1, 3))
-
-
-@affine_grid.errors
-def _():
-    theta = _zeros(2, 2, 3)
-    yield Failure(lambda: affine_grid(theta, (1, 1, 2, 2)), ShapeError, r"theta is \(2, 2, 3\)")
-    yield Failure(lambda: affine_grid(theta, (2, 1, 2)), ShapeError, r"size=\(2, 1, 2\); they must")
-    yield Failure(lambda: affine_grid(theta, (2, 1, 0, 2)), ShapeError, r"that are not 0")
-    whole = np.zeros((2, 2, 3), int)
-    yield Failure(lambda: affine_grid(whole, (2, 1, 2, 2)), DTypeError, r"must be a float, not int")
-
-
-def _grid_oracle(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False):
-    line = x.shape[2:]
-    y = np.zeros((*x.shape[:2], *grid.shape[1:-1]), np.result_type(x, grid))
-    for b, *place in np.ndindex(grid.shape[:-1]):
-        at = [
-            (u + 1) / 2 * (n - 1) if align_corners else ((u + 1) * n - 1) / 2
-            for u, n in zip(grid[(b, *place)][::-1].tolist(), line, strict=True)
-        ]
-        if np.isnan(at).any():
-            y[(b, slice(None), *place)] = np.nan
-            continue
-        if padding_mode == "border":
-            at = [min(max(u, 0), n - 1) for u, n in zip(at, line, strict=True)]
-        for entry in np.ndindex(line):
-            if mode == "nearest":
-                weight = float(all(np.rint(u) == i for u, i in zip(at, entry, strict=True)))
-            else:
-                weight = np.prod([max(0, 1 - abs(u - i)) for u, i in zip(at, entry, strict=True)])
-            y[(b, slice(None), *place)] += weight * x[(b, slice(None), *entry)]
-    return y
-
-
-@composite(oracle=_grid_oracle)
-def grid_sample(
-    x: Tensor,
-    grid: Tensor,
+def logspace(
+    start: float,
+    stop: float,
+    num: int = 50,
+    base: float = 10.0,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
     *,
-    mode: Literal["bilinear", "nearest"] = "bilinear",
-    padding_mode: Literal["zeros", "border"] = "zeros",
-    align_corners: bool = False,
+    endpoint: bool = True,
 ) -> Tensor:
-    """Sample pictures at points.
+    """Make ``num`` powers of ``base`` whose exponents are evenly spaced from ``start`` to ``stop``.
 
     Parameters
     ----------
-    x : Tensor, (b, c, l...), float, n axes behind the channels.
-    grid : Tensor, (b, p..., n), float: points, the coordinate of the last axis first, from -1 to 1.
-    mode : "bilinear", a line between neighbours along each axis; "nearest", the nearest entry, of
-        two as near the one at an even position.
-    padding_mode : what is outside of ``x``: "zeros", or the entries at its "border".
-    align_corners : -1 and 1 are the middles of the first and the last entry; if not, their outer
-        borders.
+    start, stop : numbers, the first and the last exponent.
+    num : int, how many.
+    base : number above 0.
+    dtype : the default float if left out.
+    device : where to put them.
+    endpoint : if false, the last exponent is left out.
 
     Returns
     -------
-    Tensor, (b, c, p...).
+    Tensor, (num,).
 
     Raises
     ------
-    ShapeError : shapes do not fit each other, or an axis is empty. ValueRangeError : unknown modes.
-    DTypeError : an operand is no float.
-
-    Notes
-    -----
-    Gradient: for x, each entry of g to the entries that it was made of, with their weights; for the
-    grid, g times the slope between these: 0 outside of ``x``, and everywhere with "nearest".
-
-    References
-    ----------
-    Jaderberg et al. 2015, "Spatial transformer networks", eq. 5.
+    ValueRangeError : ``num`` is negative, or ``base`` is not positive.
 
     Examples
     --------
     >>> import helixml as hx
-    >>> x = hx.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
-    >>> hx.grid_sample(x, hx.tensor([[[[0.0, 0.0], [0.5, 0.5]]]]))
-    tensor([[[[1.5, 3. ]]]])
+    >>> hx.logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
     """
-    rank = x.ndim - 2
-    if (
-        rank < 1
-        or grid.ndim < 2
-        or grid.shape[-1] != rank
-        or grid.shape[0] != x.shape[0]
-        or 0 in x.shape[2:]
-    ):
-        raise ShapeError(
-            f"grid_sample: x is {x.shape}, grid is {grid.shape}; they must be (b, c, l...) and "
-            "(b, p..., n), with n axes behind c, none of them empty."
-        )
-    if mode not in ("bilinear", "nearest"):
-        raise ValueRangeError(f"grid_sample: mode={mode!r}. Hint: 'bilinear' or 'nearest'.")
-    if padding_mode not in ("zeros", "border"):
+    first, last, count = _ends("logspace", start, stop, num)
+    if not dtypes.as_number("logspace", "base", base) > 0:
+        raise ValueRangeError(f"logspace: base={base} is not positive.")
+    values = np.logspace(first, last, count, endpoint=bool(endpoint), base=float(base))
+    return _placed(values, dtype, device)
+
+
+def geomspace(
+    start: float,
+    stop: float,
+    num: int = 50,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    *,
+    endpoint: bool = True,
+) -> Tensor:
+    """Make ``num`` values from ``start`` to ``stop``, each the same multiple of the one before.
+
+    Parameters
+    ----------
+    start, stop : numbers of one sign, not 0.
+    num : int, how many.
+    dtype : the default float if left out.
+    device : where to put them.
+    endpoint : if false, ``stop`` is left out.
+
+    Returns
+    -------
+    Tensor, (num,).
+
+    Raises
+    ------
+    ValueRangeError : ``num`` is negative, or the ends are 0 or of different signs.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.geomspace(1, 8, 4)
+    tensor([1., 2., 4., 8.])
+    """
+    first, last, count = _ends("geomspace", start, stop, num)
+    if not first * last > 0:
         raise ValueRangeError(
-            f"grid_sample: padding_mode={padding_mode!r}. Hint: 'zeros', 'border'."
+            f"geomspace: start={start}, stop={stop} must be of one sign, and not 0."
         )
-    _need_float("grid_sample", x=x, grid=grid)
-    x = astype(x, dtypes.promote(x.dtype, grid.dtype))
-    (b, c), line = x.shape[:2], x.shape[2:]
-    places = grid.shape[1:-1]
-    count = shapes.size(places)
-    lows, shares = [], []
-    for i, n in enumerate(line):
-        u = reshape(grid[..., rank - 1 - i], (b, 1, count))
-        at = (u + 1) * ((n - 1) / 2) if align_corners else ((u + 1) * n - 1) * 0.5
-        first, last = (0, n - 1) if padding_mode == "border" else (-1, n)  # beyond, nothing changes
-        at = where(less_equal(at, first), first, at)
-        at = where(greater_equal(at, last), last, at)
-        low = (nearest_integer(at) if mode == "nearest" else floor(at)).detach()
-        lows.append(low)
-        shares.append(at - low)
-    outside = sum(lows) * 0  # but nan for a point that is none
-    flat = reshape(x, (b, c, shapes.size(line)))
-    total = None
-    for corner in product((0, 1) if mode == "bilinear" else (0,), repeat=rank):
-        position, weight, inside = None, None, None
-        for n, low, share, step in zip(line, lows, shares, corner, strict=True):
-            entry = low + step
-            within = logical_and(greater_equal(entry, 0), less_equal(entry, n - 1))
-            inside = within if inside is None else logical_and(inside, within)
-            entry = astype(where(within, entry, 0), dtypes.int64)
-            position = entry if position is None else position * n + entry
-            if mode == "bilinear":
-                part = share if step else 1 - share
-                weight = part if weight is None else weight * part
-        values = take_along_axis(flat, broadcast_to(position, (b, c, count)), axis=-1)
-        values = where(inside, values, outside)
-        values = values if weight is None else values * weight
-        total = values if total is None else total + values
-    return reshape(total, (b, c, *places))
+    return _placed(np.geomspace(first, last, count, endpoint=bool(endpoint)), dtype, device)
 
 
-grid_sample.options["kinds"] = "f"
+def tri(
+    rows: int,
+    columns: int | None = None,
+    k: int = 0,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """Make a matrix with ones on and below diagonal ``k``, and zeros above.
+
+    Parameters
+    ----------
+    rows, columns : int, its sizes; square if ``columns`` is left out.
+    k : int, which diagonal; 0 is the main one, above is positive.
+    dtype : the default float if left out.
+    device : where to put it.
+
+    Returns
+    -------
+    Tensor, (rows, columns).
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.tri(2, 3)
+    tensor([[1., 0., 0.],
+            [1., 1., 0.]])
+    """
+    m, n = shapes.as_shape("tri", (rows, rows if columns is None else columns))
+    return _placed(np.tri(m, n, dtypes.as_integer("tri", "k", k), np.bool_), dtype, device)
 
 
-@grid_sample.samples
+def _triangle_positions(op, rows, k, columns, device, function):
+    m, n = shapes.as_shape(op, (rows, rows if columns is None else columns))
+    found = function(m, dtypes.as_integer(op, "k", k), n)
+    first, second = (asarray(line.astype(np.int64), device=device) for line in found)
+    return first, second
+
+
+def tril_indices(
+    rows: int, k: int = 0, columns: int | None = None, device: DeviceLike = None
+) -> tuple[Tensor, Tensor]:
+    """Return the positions on and below diagonal ``k`` of a matrix, in row-major order.
+
+    Parameters
+    ----------
+    rows, columns : int, the sizes of the matrix; square if ``columns`` is left out.
+    k : int, which diagonal.
+    device : where to put them.
+
+    Returns
+    -------
+    Two Tensors, int64, of rows and columns: ``x[tril_indices(n)]`` is the triangle.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.tril_indices(2)
+    (tensor([0, 1, 1]), tensor([0, 0, 1]))
+    """
+    return _triangle_positions("tril_indices", rows, k, columns, device, np.tril_indices)
+
+
+def triu_indices(
+    rows: int, k: int = 0, columns: int | None = None, device: DeviceLike = None
+) -> tuple[Tensor, Tensor]:
+    """Return the positions on and above diagonal ``k`` of a matrix, in row-major order.
+
+    Parameters
+    ----------
+    rows, columns : int, the sizes of the matrix; square if ``columns`` is left out.
+    k : int, which diagonal.
+    device : where to put them.
+
+    Returns
+    -------
+    Two Tensors, int64, of rows and columns: ``x[triu_indices(n)]`` is the triangle.
+    """
+    return _triangle_positions("triu_indices", rows, k, columns, device, np.triu_indices)
+
+
+# Positions
+
+
+def _whole(op: str, x: Tensor) -> Tensor:
+    if dtypes.kind(x.dtype) not in "ui":
+        raise DTypeError(f"{op}: positions must be integers, not {x.dtype}.")
+    return cast(x, dtypes.int64)
+
+
+def _unravel_oracle(indices, shape):
+    return np.unravel_index(indices, shape)
+
+
+@composite(oracle=_unravel_oracle)
+def unravel_index(indices: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Return the positions along each axis of positions in a flat tensor, in row-major order.
+
+    Parameters
+    ----------
+    indices : Tensor, any shape, integers in [0, n).
+    shape : tuple of int, the shape of a tensor of n entries.
+
+    Returns
+    -------
+    Tuple of Tensors, int64, one for each axis, in the shape of ``indices``.
+
+    Raises
+    ------
+    IndexingError : a position is out of range. DTypeError : one is no integer.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.unravel_index(hx.tensor([5, 0]), (2, 3))
+    (tensor([1, 0]), tensor([2, 0]))
+    """
+    sizes = shapes.as_shape("unravel_index", shape)
+    rest = _whole("unravel_index", indices)
+    count = math.prod(sizes)
+    if rest.size and (int(rest.min()) < 0 or int(rest.max()) >= count):
+        wrong = int(rest.min()) if int(rest.min()) < 0 else int(rest.max())
+        raise IndexingError(
+            f"unravel_index: position {wrong} is out of range for shape {sizes} with {count} "
+            "entries."
+        )
+    found = []
+    for size in reversed(sizes):
+        found.append(remainder(rest, max(size, 1)))
+        rest = floor_divide(rest, max(size, 1))
+    return tuple(reversed(found))
+
+
+@unravel_index.samples
 def _():
-    near = {"low": -1.2, "high": 1.2}
-    yield sample((2, 2, 3, 4), floats(2, 2, 3, 2, **near))
-    yield sample((1, 2, 3, 2), floats(1, 5, 2, **near), padding_mode="border", align_corners=True)
-    yield sample((1, 1, 3, 3), floats(1, 4, 2, **near), mode="nearest")
-    yield sample((1, 1, 3, 3), floats(1, 4, 2, **near), mode="nearest", padding_mode="border")
-    yield sample((2, 1, 5), floats(2, 3, 1, **near), align_corners=True)
-    yield sample((1, 1, 2, 2, 3), floats(1, 3, 3, **near), orders=1)
-    yield sample(floats(0, 1, 2, 2), floats(0, 3, 2))
-    far = Input("float", (1, 4, 1), values=(np.nan, np.inf, -np.inf, 9.0))
-    yield sample((1, 2, 3), far, value_only=True)
-    yield sample((1, 2, 3), far, mode="nearest", padding_mode="border", value_only=True)
+    yield sample(integers(3, 4, high=24), shape=(2, 3, 4))
+    yield sample(integers(high=5), shape=(5,))
+    yield sample(integers(0), shape=(2, 3))
 
 
-@grid_sample.errors
+@unravel_index.errors
 def _():
-    x, grid = _zeros(2, 1, 3, 3), _zeros(2, 4, 2)
     yield Failure(
-        lambda: grid_sample(x, _zeros(2, 4, 3)), ShapeError, r"grid is \(2, 4, 3\); they must be"
+        lambda: unravel_index(np.array([6]), (2, 3)), IndexingError, r"position 6 .*\(2, 3\) with 6"
     )
-    yield Failure(lambda: grid_sample(x, _zeros(1, 4, 2)), ShapeError, r"grid is \(1, 4, 2\)")
-    yield Failure(lambda: grid_sample(x, grid, mode="bicubic"), ValueRangeError, r"mode='bicubic'")
+    yield Failure(lambda: unravel_index(np.array([-1]), (2,)), IndexingError, r"position -1 is out")
+    yield Failure(lambda: unravel_index(np.array([0.5]), (2,)), DTypeError, r"must be integers")
+
+
+def _ravel_oracle(positions, shape):
+    return np.asarray(np.ravel_multi_index(tuple(positions), shape))
+
+
+@composite(oracle=_ravel_oracle)
+def ravel_multi_index(positions: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return positions in a flat tensor, in row-major order: the inverse of `unravel_index`.
+
+    Parameters
+    ----------
+    positions : sequence of Tensors of integers, one for each axis, that broadcast.
+    shape : tuple of int, the shape of the tensor.
+
+    Returns
+    -------
+    Tensor, int64, of the broadcast shape.
+
+    Raises
+    ------
+    ShapeError : there are not as many as axes. IndexingError : a position is out of range.
+    DTypeError : one is no integer.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.ravel_multi_index((hx.tensor([1, 0]), hx.tensor([2, 0])), (2, 3))
+    tensor([5, 0])
+    """
+    sizes = shapes.as_shape("ravel_multi_index", shape)
+    if not isinstance(positions, (tuple, list)):
+        raise DTypeError(
+            f"ravel_multi_index: positions are a sequence of tensors, not "
+            f"{type(positions).__name__}."
+        )
+    like = next((p for p in positions if isinstance(p, Tensor)), None)
+    lines = [as_tensor("ravel_multi_index", np.asarray(p) if isinstance(p, int) else p, like)
+             for p in positions]  # fmt: skip
+    if len(lines) != len(sizes) or not lines:
+        raise ShapeError(f"ravel_multi_index: {len(lines)} positions for shape {sizes}.")
+    total: Any = 0
+    for axis, (line, size) in enumerate(zip(lines, sizes, strict=True)):
+        whole = _whole("ravel_multi_index", line)
+        wrong = (whole < 0) | (whole >= size)
+        if reduction.any(wrong):
+            raise IndexingError(
+                f"ravel_multi_index: position {whole[wrong][0].item()} is out of range for axis "
+                f"{axis} with size {size}."
+            )
+        total = total * size + whole
+    return total
+
+
+@ravel_multi_index.samples
+def _():
+    yield sample([integers(3, 4, high=2), integers(4, high=3)], shape=(2, 3))
+    yield sample([integers(3, high=5)], shape=(5,))
+    yield sample([Input("int", (), values=(1,)), integers(2, high=3)], shape=(2, 3))
+
+
+@ravel_multi_index.errors
+def _():
+    x = np.array([0, 2])
     yield Failure(
-        lambda: grid_sample(x, grid, padding_mode="reflection"), ValueRangeError, r"='reflection'"
+        lambda: ravel_multi_index((x, x), (3, 2)), IndexingError, r"2 is out of range for axis 1"
     )
-    whole = np.zeros((2, 4, 2), int)
-    yield Failure(lambda: grid_sample(x, whole), DTypeError, r"grid must be a float, not int64")
+    yield Failure(lambda: ravel_multi_index((x,), (3, 2)), ShapeError, r"1 positions for shape")
+    yield Failure(lambda: ravel_multi_index(x, (3,)), DTypeError, r"a sequence of tensors")
+    yield Failure(lambda: ravel_multi_index((x * 0.5,), (3,)), DTypeError, r"must be integers")

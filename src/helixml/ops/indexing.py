@@ -1,8 +1,8 @@
-"""Indexing: parts of a tensor, and putting parts back.
+"""Indexing: parts of a tensor, and the adjoints that put parts back.
 
 Basic indexes (integers, slices, ``None``, ``...``) are the primitive `part`, whose adjoint `place`
-writes into zeros. Indexes with arrays are worked out on positions: the same index applied to
-``arange(size)`` gives the flat positions, and `take` fetches them; its adjoint is `scatter_add`.
+writes into zeros. Indexes with arrays are positions along one axis: `indices` works them out, and
+`take` fetches them; its adjoint is `take_adjoint`. ``x[i] = v`` and ``x.at`` are in `updates_at`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core import cost
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, floats, integers, sample, values
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError
-from helixml.ops.movement import broadcast_to, reshape
+from helixml.ops.indices import Selection, plain, refused, select
+from helixml.ops.movement import permute_dims, reshape
 
 Array = Any
 
@@ -63,7 +64,19 @@ def _():
     yield Failure(lambda: x[0, 0, 0], IndexingError, r"too many indices")
     yield Failure(lambda: x["a"], IndexingError, r"'a' cannot index")
     yield Failure(lambda: x[_zeros(3)], IndexingError, r"a tensor of float32 cannot index")
-    yield Failure(lambda: x[[0, 5]], IndexingError, r"index 5 is out of bounds")
+    yield Failure(lambda: x[:, [0, 5]], IndexingError, r"5 is out of bounds for axis 1 with size 4")
+    yield Failure(lambda: x[-4], IndexingError, r"-4 is out of bounds for axis 0 with size 3")
+    yield Failure(lambda: x[10**30], IndexingError, r"is out of bounds for axis 0")
+    yield Failure(lambda: x[np.array([0.5])], IndexingError, r"an array of float64 cannot index")
+    yield Failure(
+        lambda: x[np.ones((3, 3), bool)], IndexingError, r"mask of shape \(3, 3\) stands for .*4\)"
+    )
+    yield Failure(
+        lambda: x[[0, 1], [0, 1, 2]], IndexingError, r"shapes \(2,\) and \(3,\) do not broadcast"
+    )
+    yield Failure(lambda: x[..., ...], IndexingError, r"more than one ellipsis")
+    yield Failure(lambda: x[::0], IndexingError, r"slice|step|range")
+    yield Failure(lambda: x["a":], IndexingError, r"in axis 0")
 
 
 @part.samples
@@ -135,7 +148,7 @@ def take(B, x: Array, indices: Array, axis: int | None = None):
 
     Notes
     -----
-    Gradient: `scatter_add` of g. An embedding is ``take(weight, ids)``.
+    Gradient: `take_adjoint` of g. An embedding is ``take(weight, ids)``.
     """
     return B.take(x, indices, axis=axis)
 
@@ -143,7 +156,8 @@ def take(B, x: Array, indices: Array, axis: int | None = None):
 _FEW = 32
 
 
-def _check_indices(op, indices, n):
+def check_indices(op, indices, n, axis):
+    """Raise unless ``indices`` are integers in [-n, n)."""
     if dtypes.kind(indices.dtype) not in "ui":
         raise DTypeError(
             f"{op}: indices must be integers, not {indices.dtype}. Hint: astype('int64')."
@@ -157,19 +171,20 @@ def _check_indices(op, indices, n):
             low, high = int(host.min()), int(host.max())
         if low < -n or high >= n:
             raise IndexingError(
-                f"{op}: index {low if low < -n else high} is out of range for an axis of {n}."
+                f"{op}: index {low if low < -n else high} is out of range for axis {axis} "
+                f"with size {n}."
             )
 
 
 @take.prepare
 def _(x, indices, axis):
     axis = shapes.normalize_axis("take", 0 if axis is None else axis, x.ndim)
-    _check_indices("take", indices, x.shape[axis])
+    check_indices("take", indices, x.shape[axis], axis)
     return {"axis": axis}
 
 
 take.vjp("x")(
-    lambda g, indices, x_shape, axis: scatter_add(g, indices, axis=axis, size=x_shape[axis])
+    lambda g, indices, x_shape, axis: take_adjoint(g, indices, axis=axis, size=x_shape[axis])
 )
 take.flops(cost.free)
 take.traffic(lambda indices, out: indices.nbytes + 2 * out.nbytes)  # not all of x
@@ -187,7 +202,9 @@ def _():
 @take.errors
 def _():
     x = _zeros(3, 4)
-    yield Failure(lambda: take(x, np.array([3])), IndexingError, r"index 3 is out of range for an")
+    yield Failure(
+        lambda: take(x, np.array([3])), IndexingError, r"3 is out of range for axis 0 with"
+    )
     yield Failure(lambda: take(x, np.array([-4])), IndexingError, r"index -4 is out of range")
     yield Failure(lambda: take(x, np.array([0.5])), DTypeError, r"must be integers, not float64")
 
@@ -202,7 +219,7 @@ def _scatter_oracle(x, indices, axis, size):
 
 
 @primitive(promotes=("x",), oracle=_scatter_oracle)
-def scatter_add(B, x: Array, indices: Array, axis: int, size: int):
+def take_adjoint(B, x: Array, indices: Array, axis: int, size: int):
     """Add entries into zeros along an axis: the adjoint of `take`.
 
     Parameters
@@ -223,36 +240,36 @@ def scatter_add(B, x: Array, indices: Array, axis: int, size: int):
     return B.scatter_add(x, indices, axis=axis, size=size)
 
 
-@scatter_add.prepare
+@take_adjoint.prepare
 def _(x, indices, axis, size):
-    _check_indices("scatter_add", indices, size)
+    check_indices("take_adjoint", indices, size, axis)
     if x.shape[axis : axis + indices.ndim] != indices.shape:
         raise ShapeError(
-            f"scatter_add: x is {x.shape}, which has not the shape {indices.shape} of the indices "
+            f"take_adjoint: x is {x.shape}, which has not the shape {indices.shape} of the indices "
             f"at axis {axis}."
         )
     return {"axis": int(axis), "size": int(size)}
 
 
-scatter_add.vjp("x")(lambda g, indices, axis: take(g, indices, axis=axis))
-scatter_add.flops(lambda x: x.size)  # an addition each
+take_adjoint.vjp("x")(lambda g, indices, axis: take(g, indices, axis=axis))
+take_adjoint.flops(lambda x: x.size)  # an addition each
 
 
-@scatter_add.samples
+@take_adjoint.samples
 def _():
     yield sample((5, 4), integers(5, high=3), axis=0, size=3)
     yield sample((3, 2, 2), integers(2, 2, high=4), axis=1, size=4)
     yield sample((0, 4), integers(0, high=3), axis=0, size=3)
 
 
-@scatter_add.errors
+@take_adjoint.errors
 def _():
     x = _zeros(2, 3)
     yield Failure(
-        lambda: scatter_add(x, np.array([0, 2]), axis=0, size=2), IndexingError, r"index 2 is out"
+        lambda: take_adjoint(x, np.array([0, 2]), axis=0, size=2), IndexingError, r"index 2 is out"
     )
     yield Failure(
-        lambda: scatter_add(x, np.array([0]), axis=0, size=2), ShapeError, r"has not the shape"
+        lambda: take_adjoint(x, np.array([0]), axis=0, size=2), ShapeError, r"has not the shape"
     )
 
 
@@ -287,12 +304,12 @@ def _(x, indices, axis):
             f"take_along_axis: x is {x.shape}, indices are {indices.shape}; "
             f"they must agree beyond axis {axis}."
         )
-    _check_indices("take_along_axis", indices, x.shape[axis])
+    check_indices("take_along_axis", indices, x.shape[axis], axis)
     return {"axis": axis}
 
 
 take_along_axis.vjp("x")(
-    lambda g, indices, x_shape, axis: scatter_add_along_axis(
+    lambda g, indices, x_shape, axis: take_along_axis_adjoint(
         g, indices, axis=axis, size=x_shape[axis]
     )
 )
@@ -329,7 +346,7 @@ def _scatter_along_oracle(x, indices, axis, size):
 
 
 @primitive(promotes=("x",), oracle=_scatter_along_oracle)
-def scatter_add_along_axis(B, x: Array, indices: Array, axis: int, size: int):
+def take_along_axis_adjoint(B, x: Array, indices: Array, axis: int, size: int):
     """Add entries into zeros, each at its index along ``axis``: the adjoint of `take_along_axis`.
 
     Parameters
@@ -346,11 +363,11 @@ def scatter_add_along_axis(B, x: Array, indices: Array, axis: int, size: int):
     return B.scatter_add_along_axis(x, indices, axis=axis, size=size)
 
 
-scatter_add_along_axis.vjp("x")(lambda g, indices, axis: take_along_axis(g, indices, axis=axis))
-scatter_add_along_axis.flops(lambda x: x.size)  # an addition each
+take_along_axis_adjoint.vjp("x")(lambda g, indices, axis: take_along_axis(g, indices, axis=axis))
+take_along_axis_adjoint.flops(lambda x: x.size)  # an addition each
 
 
-@scatter_add_along_axis.samples
+@take_along_axis_adjoint.samples
 def _():
     yield sample((3, 2), integers(3, 2, high=4), axis=1, size=4)
 
@@ -409,186 +426,61 @@ def _():
     yield sample(values(2.0, np.nan, 1.0, np.inf, 0.0))
 
 
-# x[index], x[index] = v, x.at[index]
-
-
-def _clean(index):
-    """Return (index as a tuple of plain things, whether an array or list is among them)."""
-    items = index if isinstance(index, tuple) else (index,)
-    arrays = False
-    cleaned = []
-    for item in items:
-        if isinstance(item, Tensor):
-            kind = dtypes.kind(item.dtype)
-            if kind not in "bui":
-                raise IndexingError(
-                    f"index: a tensor of {item.dtype} cannot index. Hint: integers or booleans."
-                )
-            host = item._backend.to_numpy(item._array)
-            if item.ndim == 0 and kind != "b":
-                cleaned.append(int(host))
-                continue
-            cleaned.append(host)
-            arrays = True
-        elif isinstance(item, (list, np.ndarray)):
-            try:
-                array = np.asarray(item)
-            except ValueError as error:
-                raise IndexingError(f"index: {item!r:.80} is no array: {error}") from error
-            empty_list = isinstance(item, list) and array.size == 0  # NumPy makes it float64
-            cleaned.append(array.astype(np.int64) if empty_list else array)
-            arrays = True
-        elif isinstance(item, (bool, np.bool_)):
-            cleaned.append(np.asarray(item))
-            arrays = True
-        elif item is None or item is Ellipsis or isinstance(item, slice):
-            cleaned.append(item)
-        elif hasattr(item, "__index__"):
-            cleaned.append(item.__index__())
-        else:
-            raise IndexingError(
-                f"index: {item!r} cannot index. Hint: integers, slices, None, ... or arrays."
-            )
-    return tuple(cleaned), arrays
-
-
-def _refused(x, index, error):
-    return IndexingError(f"index: shape {x.shape} does not take {_show(index)}: {error}.")
-
-
-def _show(index):
-    shown = [f"array{i.shape}" if isinstance(i, np.ndarray) else repr(i) for i in index]
-    return "[" + ", ".join(shown).replace("Ellipsis", "...") + "]"
-
-
-def _positions(x, index):
-    """Return the flat positions that ``index`` selects, in its shape."""
-    try:
-        return np.arange(x.size, dtype=np.int64).reshape(x.shape)[index]
-    except (IndexError, ValueError, TypeError) as error:
-        raise _refused(x, index, error) from error
+# x[index]
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """Return ``x[index]``, by NumPy's rules: basic, boolean and integer-array indexes."""
-    plain, arrays = _clean(index)
-    if not arrays:
-        try:
-            return part(x, plain)
-        except Exception as error:
-            raise _refused(x, plain, error.__cause__ or error) from error
-    found = _positions(x, plain)
-    flat = take(reshape(x, (-1,)), as_tensor("index", found.reshape(-1), x), axis=0)
-    return reshape(flat, found.shape)
-
-
-def _keep_last(found):
-    """Return the positions written, each once, and which value is written there last."""
-    flat = found.reshape(-1)
-    unique, from_the_end = np.unique(flat[::-1], return_index=True)
-    return unique, flat.size - 1 - from_the_end
-
-
-def _replaced_oracle(x, value, index):
-    result = x.copy()
-    result[index] = value
-    return result
-
-
-@composite(oracle=_replaced_oracle)
-def replaced(x: Tensor, index: Any, value: Tensor):
-    """Return ``x`` with ``value`` in place of ``x[index]``; differentiable in both.
+    """Return ``x[index]``, by NumPy's rules: basic, boolean and integer-array indexes.
 
     Parameters
     ----------
     x : Tensor.
-    index : as in ``x[index]``; where a position is named twice, the last value holds.
-    value : Tensor or scalar that broadcasts to the shape of ``x[index]``.
+    index : integers, slices, None, ``...``, and arrays, lists or Tensors of integers or booleans,
+        alone or in a tuple, in any mixture.
 
     Returns
     -------
-    Tensor, shape and dtype of ``x``.
+    Tensor. Arrays broadcast, and their axes stand where the first of them stood; at the front if a
+    slice, None or ``...`` stands between them.
+
+    Raises
+    ------
+    IndexingError : an index is out of bounds, or of a kind that cannot index.
+
+    Notes
+    -----
+    Gradient: g added where each entry came from, as often as it was taken.
     """
-    plain, _ = _clean(index)
-    found = _positions(x, plain)
-    value = as_tensor("setitem", value, x)
-    dtypes.check_cast("setitem", value.dtype, x.dtype)
-    value = value.astype(x.dtype)
+    items, arrays = plain(index)
+    if arrays:
+        return fetched(x, select(x.shape, items))
     try:
-        value = broadcast_to(value, found.shape)
-    except ShapeError:
-        raise ShapeError(
-            f"setitem: a value of shape {value.shape} does not fit x{_show(plain)}, "
-            f"which has shape {found.shape}."
-        ) from None
-    from helixml.ops.elementwise import where
-
-    unique, last = _keep_last(found)
-    mask = np.zeros(x.size, bool)
-    mask[unique] = True
-    chosen = take(reshape(value, (-1,)), as_tensor("setitem", last, x), axis=0)
-    spots = as_tensor("setitem", unique, x)
-    written = scatter_add(chosen, spots, axis=0, size=x.size)
-    flat = where(as_tensor("setitem", mask, x), written, reshape(x, (-1,)))
-    return reshape(flat, x.shape)
+        result: Tensor = part(x, items)
+    except Exception as error:
+        select(x.shape, items)  # says what is wrong
+        raise refused(x.shape, items, str(error.__cause__ or error)) from error
+    return result
 
 
-@replaced.samples
-def _():
-    for kinds in ("buif", "c"):  # not both: a complex value does not fit real numbers
-        yield sample((3, 4), kinds=kinds, value=floats(4), index=1)
-        yield sample((3, 4), kinds=kinds, value=floats(3, 2), index=(slice(None), [1, 3]))
-        slices = (slice(None, None, -2), slice(1, 3))
-        yield sample((3, 4), kinds=kinds, value=floats(), index=slices)
-        yield sample((3, 4), kinds=kinds, value=floats(4, 4), index=([0, 2, 0, 1],))
-        yield sample((0, 4), kinds=kinds, value=floats(1, 4), index=slice(None))
+def fetched(x: Tensor, selection: Selection) -> Tensor:
+    """Return the entries of ``x`` that are selected."""
+    if selection.positions is None or not selection.is_whole:
+        x = part(x, selection.basic)
+    if selection.positions is None:
+        return x
+    x = take(reshape(x, selection.line), as_tensor("index", selection.positions, x), selection.axis)
+    return permute_dims(x, selection.order) if selection.to_front else x
 
 
-@replaced.errors
-def _():
-    x = _zeros(3, 4)
-    yield Failure(lambda: replaced(x, 3, 1.0), IndexingError, r"shape \(3, 4\) does not take \[3\]")
-    yield Failure(lambda: replaced(x, 0, _zeros(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
-    yield Failure(lambda: replaced(x, 0.5, 1.0), IndexingError, r"0\.5 cannot index")
-    yield Failure(lambda: replaced(x, 0, 1j), DTypeError, r"setitem: complex64 to float32 would")
-
-
-def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """Give the object ``x`` a new array (and node) with ``value`` at ``index``."""
-    x._become(replaced(x, index, value))
-
-
-class At:
-    """``x.at[index]``: updates of a part that return a new tensor."""
-
-    def __init__(self, x: Tensor) -> None:
-        self._x = x
-
-    def __getitem__(self, index: Any) -> Part:
-        return Part(self._x, index)
-
-
-class Part:
-    """A part of a tensor, to be set or added to."""
-
-    def __init__(self, x: Tensor, index: Any) -> None:
-        self._x = x
-        self._index = index
-
-    def set(self, value: Any) -> Tensor:
-        """Return the tensor with ``value`` here."""
-        result: Tensor = replaced(self._x, self._index, value)
-        return result
-
-    def add(self, value: Any) -> Tensor:
-        """Return the tensor with ``value`` added here; positions named twice add up."""
-        x = self._x
-        plain, _ = _clean(self._index)
-        found = _positions(x, plain)
-        value = as_tensor("at.add", value, x)
-        dtypes.check_cast("at.add", value.dtype, x.dtype)
-        value = value.astype(x.dtype)
-        flat = reshape(broadcast_to(value, found.shape), (-1,))
-        spots = as_tensor("at.add", found.reshape(-1), x)
-        total: Tensor = x + reshape(scatter_add(flat, spots, axis=0, size=x.size), x.shape)
-        return total
+def spread_out(x: Tensor, selection: Selection) -> Tensor:
+    """Return zeros with ``x`` added where it is selected: the adjoint of `fetched`."""
+    if selection.to_front:
+        order = selection.order
+        x = permute_dims(x, tuple(order.index(a) for a in range(len(order))))
+    if selection.positions is not None:
+        spots = as_tensor("index", selection.positions, x)
+        x = take_adjoint(x, spots, axis=selection.axis, size=selection.count)
+        x = reshape(x, selection.rows)
+        if selection.is_whole:
+            return x
+    return place(x, selection.shape, selection.basic)

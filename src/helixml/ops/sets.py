@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helixml import dtypes
+from helixml import dtypes, shapes
 from helixml._core.op import composite
-from helixml._core.samples import booleans, floats, integers, sample, values
+from helixml._core.samples import Failure, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
+from helixml.errors import ShapeError
 from helixml.ops.indexing import take
 from helixml.ops.movement import reshape
 
@@ -157,3 +158,110 @@ for _op in (unique_all, unique_counts, unique_inverse, unique_values):
         yield sample(booleans(5))
         yield sample(())
         yield sample((0, 3))
+
+
+# As NumPy has it
+
+
+def _unique_oracle(
+    x, *, return_index=False, return_inverse=False, return_counts=False, axis=None, equal_nan=True
+):
+    found = np.unique(
+        x, return_index, return_inverse, return_counts, axis=axis, equal_nan=equal_nan
+    )
+    if not isinstance(found, tuple):
+        return found
+    shape = (-1,) if axis is not None else x.shape
+    return tuple(
+        part.reshape(shape) if return_inverse and i == 1 + return_index else part
+        for i, part in enumerate(found)
+    )
+
+
+@composite(oracle=_unique_oracle)
+def unique(
+    x: Tensor,
+    *,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    equal_nan: bool = True,
+) -> Tensor | tuple[Tensor, ...]:
+    """Return the distinct values, or the distinct parts along an axis, in ascending order.
+
+    Parameters
+    ----------
+    x : Tensor, any shape.
+    return_index : also return where each is first.
+    return_inverse : also return which of them each entry (or part) is.
+    return_counts : also return how many there are.
+    axis : int, along which the parts stand, ordered by their first differing value; None for the
+        values of the flat tensor.
+    equal_nan : all nan count as one value; without ``axis`` only.
+
+    Returns
+    -------
+    Tensor, or a tuple of what was asked for in the order of the parameters; all but the values
+    int64. The inverse has the shape of ``x``, or that of one axis.
+
+    Raises
+    ------
+    ShapeError : there is no such axis.
+
+    Notes
+    -----
+    Gradient: g, back to where each was first. `unique_all` and its like are the array API's.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.unique(hx.tensor([3.0, 1.0, 3.0]), return_counts=True)
+    (tensor([1., 3.]), tensor([1, 2]))
+    >>> hx.unique(hx.tensor([[1, 2], [0, 5], [1, 2]]), axis=0)
+    tensor([[0, 5],
+            [1, 2]])
+    """
+    if axis is not None:
+        axis = shapes.normalize_axis("unique", axis, x.ndim)
+    rows = reshape(x, (-1,)) if axis is None else x
+    host = x._backend.to_numpy(rows._array)
+    if host.dtype == dtypes.bfloat16:
+        host = host.astype(np.float32)
+    found = np.unique(host, True, True, True, axis=axis, equal_nan=bool(equal_nan))
+    first, inverse, counts = (
+        as_tensor("unique", part.astype(np.int64).reshape(-1), x) for part in found[1:]
+    )
+    wanted = [take(rows, first, axis=axis or 0)]
+    if return_index:
+        wanted.append(first)
+    if return_inverse:
+        wanted.append(inverse if axis is not None else reshape(inverse, x.shape))
+    if return_counts:
+        wanted.append(counts)
+    return wanted[0] if len(wanted) == 1 else tuple(wanted)
+
+
+@unique.samples
+def _():
+    every = {"return_index": True, "return_inverse": True, "return_counts": True}
+    yield sample(floats(3, 4, distinct=True))
+    yield sample(values(2.0, 1.0, 2.0, np.nan, np.nan), value_only=True, **every)
+    yield sample(values(2.0, np.nan, np.nan), value_only=True, equal_nan=False, **every)
+    yield sample(integers(3, 4), return_inverse=True)
+    yield sample(integers(6, 2, high=2), axis=0, **every)
+    yield sample(integers(2, 6, high=2), axis=-1, return_counts=True)
+    yield sample(booleans(5), return_index=True)
+    yield sample((0, 3), **every)
+    yield sample(())
+
+
+unique.errors(
+    lambda: (Failure(lambda: unique(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range"),)
+)
+
+
+def _zeros(*shape):
+    from helixml.ops.creation import zeros
+
+    return zeros(shape)

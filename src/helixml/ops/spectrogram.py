@@ -15,7 +15,7 @@ from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.creation import asarray, zeros
 from helixml.ops.elementwise import square
 from helixml.ops.fourier import irfft, rfft
-from helixml.ops.indexing import scatter_add, take
+from helixml.ops.indexing import take_adjoint, take
 from helixml.ops.movement import broadcast_to, cast, concat, matrix_transpose
 
 
@@ -193,9 +193,9 @@ def istft(
         )
     positions = _positions(frames, n_fft, hop, y)
     windows = irfft(matrix_transpose(y), n_fft) * window  # (..., frames, n_fft)
-    total = scatter_add(windows, positions, axis=y.ndim - 2, size=covered)
+    total = take_adjoint(windows, positions, axis=y.ndim - 2, size=covered)
     squares = broadcast_to(square(window), (frames, n_fft))
-    weight = scatter_add(squares, positions, axis=0, size=covered)[side : side + length]
+    weight = take_adjoint(squares, positions, axis=0, size=covered)[side : side + length]
     found = weight.detach().numpy()
     lost = np.flatnonzero(found <= 1e-10 * found.max(initial=0))
     if lost.size:

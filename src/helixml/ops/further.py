@@ -1,0 +1,45 @@
+"""Which file defines each function that few programs use, and that is loaded on first use.
+
+A name here is found in `helixml` and in `helixml.ops`, as those are that `ops/__init__.py` imports.
+"""
+
+_FILES = {
+    "arithmetic": (
+        "allclose array_equal float_power fmax fmin fmod frac frexp gcd heaviside isclose lcm "
+        "ldexp lerp"
+    ),
+    "calculus": "cumulative_trapezoid gradient interp trapezoid",
+    "choosing": "argwhere cartesian_prod combinations flatnonzero select",
+    "contraction": "einsum einsum_path",
+    "convolution": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    "cumulative": "cumulative_logsumexp cumulative_max cumulative_min",
+    "diagonals": "block_diag diag diag_embed diagflat vander",
+    "distances": "cdist pdist renorm",
+    "entropy": "log_sigmoid logit xlogy",
+    "gamma": "digamma gammaln lgamma",
+    "grids": "geomspace logspace ravel_multi_index tri tril_indices triu_indices unravel_index",
+    "long_convolution": "fft_conv",
+    "matrices": "kron",
+    "nans": "nan_to_num nanmax nanmean nanmin nanprod nanstd nansum nanvar",
+    "normalisation": "batch_norm group_norm instance_norm local_response_norm normalize",
+    "norms": "cosine_similarity",
+    "padding": "pad",
+    "pooling": (
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
+        "adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d "
+        "max_pool2d max_pool3d"
+    ),
+    "ranking": "kthvalue median nanmedian nanquantile quantile topk",
+    "rearranging": "flatten fliplr flipud ravel rot90 swapaxes unflatten",
+    "resampling": "channel_shuffle interpolate pixel_shuffle pixel_unshuffle",
+    "sampling": "affine_grid grid_sample",
+    "scattering": "put_along_axis scatter scatter_add",
+    "segments": "segment_max segment_mean segment_min segment_prod segment_sum",
+    "stacking": (
+        "array_split atleast_1d atleast_2d atleast_3d column_stack dsplit dstack hsplit "
+        "hstack vsplit vstack"
+    ),
+    "statistics": "average bincount corrcoef cov digitize histogram ptp",
+    "windows": "col2im fold im2col unfold",
+}
+FURTHER = {name: file for file, names in _FILES.items() for name in names.split()}
