@@ -15,7 +15,7 @@ from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.creation import asarray, zeros
 from helixml.ops.elementwise import square
 from helixml.ops.fourier import irfft, rfft
-from helixml.ops.indexing import take_adjoint, take
+from helixml.ops.indexing import take, take_adjoint
 from helixml.ops.movement import broadcast_to, cast, concat, matrix_transpose
 
 
