@@ -31,20 +31,15 @@ def test_numpy_functions_of_tensors_are_recorded():
         (np.mod, "remainder"),
         (np.matmul, "matmul"),
         (np.arctan2, "atan2"),
-        (np.fmod, None),
         (np.add, "add"),
     ],
 )
 def test_numpy_names_find_their_ops(function, op):
     x = hx.tensor([1.0, 2.0], requires_grad=True)
     arguments = (x, x)[: function.nin]
-    if op is None:
-        with pytest.raises(DTypeError, match=r"np\.fmod: .*np\.asarray"):
-            function(*arguments)
-    else:
-        y = function(*arguments)
-        assert y._node.op.name == op
-        assert np.allclose(y.numpy(), function(*[np.array([1.0, 2.0])] * function.nin))
+    y = function(*arguments)
+    assert y._node.op.name == op
+    assert np.allclose(y.numpy(), function(*[np.array([1.0, 2.0])] * function.nin))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +53,6 @@ def test_an_array_on_the_left_makes_a_tensor(operation):
     assert isinstance(y, hx.Tensor)
     assert y.requires_grad
     assert np.allclose(y.numpy(), operation(a, np.array([3.0, 4.0])))
-
-
-def test_methods_of_numpy_functions_are_refused():
-    x = hx.tensor([1.0, 2.0])
-    with pytest.raises(DTypeError, match=r"np\.add\.reduce"):
-        np.add.reduce(x)
-    with pytest.raises(DTypeError, match=r"np\.add with out"):
-        np.add(x, x, out=np.zeros(2))
 
 
 def test_asarray_of_a_tensor_is_a_read_only_view():

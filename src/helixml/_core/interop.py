@@ -1,33 +1,15 @@
-"""How tensors meet NumPy: conversion in, conversion out, NumPy functions on tensors, repr."""
+"""How tensors meet NumPy: values out, copies, repr.
+
+NumPy's functions of tensors are in `helixml.ops.numpy_protocol`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import REGISTRY
 from helixml._core.tensor import OPS, Tensor
-from helixml.errors import DeviceError, DTypeError
-
-# What NumPy's functions are called here; other names are the same.
-_ALIASES = {
-    "true_divide": "divide",
-    "absolute": "abs",
-    "power": "pow",
-    "invert": "bitwise_invert",
-    "rint": "round",
-    "mod": "remainder",
-    "arcsin": "asin",
-    "arccos": "acos",
-    "arctan": "atan",
-    "arctan2": "atan2",
-    "arcsinh": "asinh",
-    "arccosh": "acosh",
-    "arctanh": "atanh",
-    "left_shift": "bitwise_left_shift",
-    "right_shift": "bitwise_right_shift",
-    "conjugate": "conj",
-}
+from helixml.errors import DeviceError
 
 
 def to_array(tensor, dtype, copy):
@@ -43,20 +25,6 @@ def dlpack(tensor, stream, max_version, dl_device, copy):
     old = max_version is None or max_version[0] < 1
     array = tensor.numpy(copy=bool(copy) or old)
     return array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device)
-
-
-def array_ufunc(ufunc, method, inputs, options):
-    """Run a NumPy function of tensors as the op of that name, on the tape."""
-    name = _ALIASES.get(ufunc.__name__, ufunc.__name__)
-    op = REGISTRY.get(name)
-    if op is None or method != "__call__" or options:
-        what = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        extra = f" with {', '.join(options)}" if options else ""
-        raise DTypeError(
-            f"np.{what}{extra}: has no differentiable counterpart for a Tensor. "
-            "Hint: use np.asarray(t) to leave the graph on purpose."
-        )
-    return op(*inputs)
 
 
 def device_mismatch(op, x, y):

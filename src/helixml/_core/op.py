@@ -94,6 +94,7 @@ class Op:
         self.leading = not self.variadic and first == self.inputs
         self.settled = {n: v for n, v in self.defaults.items() if n in self.attributes}
         self.oracle = None
+        self.numpy = ()  # what NumPy calls it, where that is another name
         self.make_samples = None
         self.make_errors = None
         self.options = {}  # what harness and diagnosis must know: see helixml.testing.harness
@@ -935,6 +936,7 @@ def primitive(
     holomorphic=False,
     real_only=None,
     oracle=None,
+    numpy=(),
 ):
     """Make a `Primitive` of a forward rule ``(B, inputs..., attributes...)``.
 
@@ -950,11 +952,14 @@ def primitive(
         numbers turn dL/dRe + i dL/dIm of its one result into that of its inputs themselves.
     real_only : None, or what to do instead with complex numbers, which the op then refuses.
     oracle : an independent NumPy function for the tests, given float64 arrays.
+    numpy : NumPy's name or names for it, such as ``"linalg.inv"``; needless where the oracle is
+        that function, or the name is the same.
     """
 
     def define(f):
         op = Primitive(f, name, dtype, view, promotes, direct, holomorphic, real_only)
         op.oracle = oracle
+        op.numpy = (numpy,) if isinstance(numpy, str) else numpy
         for watcher in watchers:
             watcher(op)
         return op
@@ -962,12 +967,13 @@ def primitive(
     return define if function is None else define(function)
 
 
-def composite(function=None, *, name=None, real_only=None, oracle=None):
-    """Make a `Composite` of a function of tensors; ``real_only`` as for `primitive`."""
+def composite(function=None, *, name=None, real_only=None, oracle=None, numpy=()):
+    """Make a `Composite` of a function of tensors; ``real_only``, ``numpy`` as for `primitive`."""
 
     def define(f):
         op = Composite(f, name, real_only)
         op.oracle = oracle
+        op.numpy = (numpy,) if isinstance(numpy, str) else numpy
         return op
 
     return define if function is None else define(function)

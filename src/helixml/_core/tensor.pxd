@@ -5,9 +5,10 @@ from helixml._core.tape cimport Node
 
 
 cdef class Ops:
-    cdef public object abs, add, array_ufunc, astype, at, backward, bitwise_and, bitwise_invert
-    cdef public object bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, conj
-    cdef public object convert, device_mismatch, divide, dlpack, equal
+    cdef public object abs, add, array_function, array_ufunc, astype, at, backward
+    cdef public object bitwise_and, bitwise_invert, conj
+    cdef public object bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, convert
+    cdef public object device_mismatch, divide, dlpack, equal
     cdef public object floor_divide, getitem, greater, greater_equal, less, less_equal, matmul
     cdef public object matrix_transpose, max, mean, min, multiply, namespace, negative, not_equal
     cdef public object part, permute_dims, pow, pull_definition, real, reduce, remainder, represent

@@ -548,6 +548,9 @@ class Tensor:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return _ops.array_ufunc(ufunc, method, inputs, options)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _ops.array_function(function, types, args, kwargs)
+
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         return _ops.namespace(api_version)
 

@@ -258,10 +258,25 @@ def _convert(op, value, like):
     return asarray(value, device=device)
 
 
+def _array_function(function, types, args, kwargs):
+    """Compute a NumPy function of tensors; what knows how is loaded when first needed."""
+    from helixml.ops.numpy_protocol import array_function
+
+    return array_function(function, types, args, kwargs)
+
+
+def _array_ufunc(ufunc, method, inputs, options):
+    """Compute a NumPy ufunc of tensors."""
+    from helixml.ops.numpy_protocol import array_ufunc
+
+    return array_ufunc(ufunc, method, inputs, options)
+
+
 for _name, _function in {
     "abs": abs,
     "add": add,
-    "array_ufunc": interop.array_ufunc,
+    "array_function": _array_function,
+    "array_ufunc": _array_ufunc,
     "astype": cast,
     "at": At,
     "bitwise_and": bitwise_and,

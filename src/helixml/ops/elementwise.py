@@ -593,6 +593,7 @@ def _round_oracle(x):
 
 
 round = _step_op("round", "Round to the nearest integer, ties to even.", _round_oracle, None)
+round.numpy = ("rint",)
 
 
 # Choosing

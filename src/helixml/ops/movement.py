@@ -471,7 +471,7 @@ def _concat_oracle(arrays, axis=0):
     return np.concatenate(arrays, axis=axis)
 
 
-@primitive(oracle=_concat_oracle)
+@primitive(oracle=_concat_oracle, numpy="concatenate")
 def concat(B, arrays: Sequence[Array], axis: int | None = 0):
     """Join tensors along an axis that they have.
 

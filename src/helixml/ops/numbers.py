@@ -231,7 +231,7 @@ def _conj_oracle(x):
     return np.conjugate(x) if x.dtype.kind == "c" else x.copy()
 
 
-@primitive(view=True, oracle=_conj_oracle)
+@primitive(view=True, oracle=_conj_oracle, numpy="conjugate")
 def conj(B, x: Array):
     """Return the complex conjugate. Gradient: the conjugate of g.
 

@@ -245,6 +245,8 @@ def _extreme(name, summary, oracle):
 
 max = _extreme("max", "Return the largest value over axes.", np.max)
 min = _extreme("min", "Return the smallest value over axes.", np.min)
+max.numpy = ("amax",)
+min.numpy = ("amin",)
 
 
 def _truth(name, summary, oracle):

@@ -1,0 +1,634 @@
+"""NumPy's functions that no op answers by itself, written in ops: each takes NumPy's arguments.
+
+An adapter is named by NumPy's name and has those of NumPy's parameters that it heeds; what else a
+caller gives must be NumPy's default (see `helixml.ops.numpy_protocol`, which calls them). Arguments
+annotated ``Array`` or ``Arrays`` are Tensors when they arrive. All is differentiable as the ops
+are. Loaded with the first NumPy function that meets a Tensor; knows nothing of backends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from helixml import dtypes, ops, shapes
+from helixml._core.tensor import Tensor, as_tensor
+from helixml.errors import DTypeError, ShapeError, ValueRangeError
+from helixml.ops.numpy_protocol import ADAPTERS, adapts, first_tensor, flat, host, typed
+
+Array = Tensor
+Arrays = list[Tensor]
+
+
+def _line(n: int, like: Tensor) -> Tensor:
+    """Return 0, 1, ... n - 1 where ``like`` lives."""
+    return ops.arange(n, device=like.device)
+
+
+def _along(x: Tensor, axis: int, entries: slice) -> Tensor:
+    axis = shapes.normalize_axis("index", axis, x.ndim)
+    return x[(*(slice(None),) * axis, entries)]
+
+
+# What only looks: NumPy computes it from the values, and no number in the result has a gradient
+
+
+def _looks(name: str) -> None:
+    function: Any = reduce(getattr, name.split("."), np)
+
+    def look(*args: Any, **kwargs: Any) -> Any:
+        return function(*host(args), **{key: host(value) for key, value in kwargs.items()})
+
+    ADAPTERS[name] = look
+
+
+for _name in (
+    *("shape", "ndim", "size", "iscomplexobj", "isrealobj", "result_type", "common_type"),
+    *("can_cast", "min_scalar_type", "may_share_memory", "shares_memory"),
+    *("array_equal", "array_equiv", "allclose", "array2string", "array_repr", "array_str"),
+    *("save", "savez", "savez_compressed", "savetxt", "einsum_path"),
+):
+    _looks(_name)
+
+
+# What gives positions only
+
+
+def _positions(name: str) -> None:
+    function: Any = getattr(np, name)
+
+    def find(*args: Any, **kwargs: Any) -> Any:
+        like = first_tensor(args)
+        found = function(*host(args), **{key: host(value) for key, value in kwargs.items()})
+        device = None if like is None else like.device
+        if isinstance(found, tuple):
+            return tuple(ops.asarray(item, device=device) for item in found)
+        return ops.asarray(found, device=device)
+
+    ADAPTERS[name] = find
+
+
+for _name in (
+    *("argwhere", "flatnonzero", "lexsort", "argpartition", "nanargmax", "nanargmin", "digitize"),
+    *("unravel_index", "ravel_multi_index", "diag_indices_from", "tril_indices_from"),
+    *("triu_indices_from", "packbits", "unpackbits"),
+):
+    _positions(_name)
+
+
+# Elementwise
+
+
+@adapts("fmod")
+def _(x: Array, y: Array) -> Any:
+    return x - ops.trunc(x / y) * y
+
+
+@adapts("divmod")
+def _(x: Array, y: Array) -> Any:
+    return x // y, x % y
+
+
+@adapts("modf")
+def _(x: Array) -> Any:
+    whole = ops.trunc(x)
+    return x - whole, whole
+
+
+@adapts("float_power")
+def _(x: Array, y: Array) -> Any:
+    return ops.pow(ops.astype(x, dtypes.promote(x.dtype, dtypes.float64)), y)
+
+
+@adapts("fabs")
+def _(x: Array) -> Any:
+    return ops.abs(ops.positive(x) if dtypes.is_floating(x.dtype) else x.astype("float32"))
+
+
+@adapts("cbrt")
+def _(x: Array) -> Any:
+    return ops.sign(x) * ops.pow(ops.abs(x), 1 / 3)
+
+
+@adapts("exp2")
+def _(x: Array) -> Any:
+    return ops.exp(x * math.log(2))
+
+
+@adapts("logaddexp2")
+def _(x: Array, y: Array) -> Any:
+    return ops.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
+
+
+@adapts("deg2rad", "radians")
+def _(x: Array) -> Any:
+    return x * (math.pi / 180)
+
+
+@adapts("rad2deg", "degrees")
+def _(x: Array) -> Any:
+    return x * (180 / math.pi)
+
+
+@adapts("ldexp")
+def _(x: Array, y: Array) -> Any:
+    return x * ops.pow(2.0, y)
+
+
+@adapts("heaviside")
+def _(x: Array, y: Array) -> Any:
+    return ops.where(x == 0, y, ops.where(ops.isnan(x), x, ops.astype(x > 0, x.dtype)))
+
+
+@adapts("fmax")
+def _(x: Array, y: Array) -> Any:
+    return ops.where(ops.isnan(x), y, ops.where(ops.isnan(y), x, ops.maximum(x, y)))
+
+
+@adapts("fmin")
+def _(x: Array, y: Array) -> Any:
+    return ops.where(ops.isnan(x), y, ops.where(ops.isnan(y), x, ops.minimum(x, y)))
+
+
+@adapts("fix")
+def _(x: Array) -> Any:
+    return ops.trunc(x)
+
+
+@adapts("round", "around")
+def _(a: Array, decimals: int = 0) -> Any:
+    if decimals == 0:
+        return ops.round(a)
+    scale = 10.0**decimals
+    return ops.round(a * scale) / scale
+
+
+@adapts("clip")
+def _(a: Array, a_min: Any = None, a_max: Any = None, min: Any = None, max: Any = None) -> Any:
+    return ops.clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
+@adapts("nan_to_num")
+def _(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    if not copy:
+        raise DTypeError("np.nan_to_num: copy=False would write into a Tensor. Hint: copy=True.")
+    if not dtypes.is_floating(x.dtype):
+        return ops.positive(x)
+    info = ops.finfo(x.dtype)
+    for wrong, value in (
+        (ops.isnan(x), nan),
+        (x == math.inf, float(info.max) if posinf is None else posinf),
+        (x == -math.inf, float(info.min) if neginf is None else neginf),
+    ):
+        x = ops.where(wrong, value, x)
+    return x
+
+
+@adapts("sinc")
+def _(x: Array) -> Any:
+    angle = x * math.pi
+    zero = angle == 0
+    angle = ops.where(zero, 1.0, angle)
+    return ops.where(zero, 1.0, ops.sin(angle) / angle)
+
+
+@adapts("angle")
+def _(z: Array, deg: bool = False) -> Any:
+    angle = ops.atan2(ops.imag(z), ops.real(z))
+    return angle * (180 / math.pi) if deg else angle
+
+
+@adapts("isneginf")
+def _(x: Array) -> Any:
+    return x == -math.inf
+
+
+@adapts("isposinf")
+def _(x: Array) -> Any:
+    return x == math.inf
+
+
+@adapts("iscomplex")
+def _(x: Array) -> Any:
+    return ops.imag(x) != 0
+
+
+@adapts("isreal")
+def _(x: Array) -> Any:
+    return ops.imag(x) == 0
+
+
+@adapts("isclose")
+def _(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    near = ops.abs(a - b) <= atol + rtol * ops.abs(b)
+    close = ops.logical_or(ops.logical_and(near, ops.isfinite(b)), a == b)
+    return ops.logical_or(close, ops.logical_and(a != a, b != b)) if equal_nan else close
+
+
+@adapts("where")
+def _(condition: Array, x: Array | None = None, y: Array | None = None) -> Any:
+    if x is None and y is None:
+        return ops.nonzero(condition)
+    if x is None or y is None:
+        raise DTypeError("np.where: takes one array or three. Hint: np.where(condition, x, y).")
+    return ops.where(ops.astype(condition, "bool"), x, y)
+
+
+@adapts("select")
+def _(condlist: Arrays, choicelist: Arrays, default: Any = 0) -> Any:
+    result = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        result = ops.where(condition, choice, result)
+    return result
+
+
+@adapts("compress")
+def _(condition: Array, a: Array, axis: int | None = None) -> Any:
+    kept = ops.nonzero(flat(condition))[0]
+    return ops.take(flat(a) if axis is None else a, kept, axis=axis or 0)
+
+
+@adapts("extract")
+def _(condition: Array, arr: Array) -> Any:
+    return ops.take(flat(arr), ops.nonzero(flat(condition))[0], axis=0)
+
+
+@adapts("take")
+def _(a: Array, indices: Array, axis: int | None = None) -> Any:
+    return ops.take(flat(a) if axis is None else a, indices, axis=axis or 0)
+
+
+# Made like others
+
+
+def _like(make: Any) -> Callable[..., Any]:
+    def made(a: Tensor, dtype: Any = None, shape: Any = None, *values: Any) -> Tensor:
+        sizes = a.shape if shape is None else shape
+        result: Tensor = make(sizes, *values, a.dtype if dtype is None else dtype, a.device)
+        return result
+
+    return made
+
+
+@adapts("zeros_like")
+def _(a: Array, dtype: Any = None, shape: Any = None) -> Any:
+    return _like(ops.zeros)(a, dtype, shape)
+
+
+@adapts("ones_like")
+def _(a: Array, dtype: Any = None, shape: Any = None) -> Any:
+    return _like(ops.ones)(a, dtype, shape)
+
+
+@adapts("empty_like")
+def _(prototype: Array, dtype: Any = None, shape: Any = None) -> Any:
+    return _like(ops.empty)(prototype, dtype, shape)
+
+
+@adapts("full_like")
+def _(a: Array, fill_value: Array, dtype: Any = None, shape: Any = None) -> Any:
+    filled = ops.astype(fill_value, a.dtype if dtype is None else dtype)
+    return ops.broadcast_to(filled, a.shape if shape is None else shape)
+
+
+@adapts("linspace")
+def _(
+    start: Array, stop: Array, num: int = 50, endpoint: bool = True, retstep: bool = False,
+    dtype: Any = None, axis: int = 0,
+) -> Any:  # fmt: skip
+    steps = num - 1 if endpoint else num
+    step = (stop - start) / max(steps, 1)
+    line = _line(num, start).reshape(num, *(1,) * step.ndim)
+    points = ops.moveaxis(typed(start + line * step, dtype), 0, axis)
+    return (points, step) if retstep else points
+
+
+# Shapes
+
+
+@adapts("transpose")
+def _(a: Array, axes: Any = None) -> Any:
+    return ops.permute_dims(a, tuple(range(a.ndim))[::-1] if axes is None else axes)
+
+
+@adapts("ravel")
+def _(a: Array, order: str = "C") -> Any:
+    return flat(_ordered("ravel", a, order))
+
+
+@adapts("reshape")
+def _(a: Array, shape: Any, order: str = "C") -> Any:
+    sizes = (shape,) if hasattr(shape, "__index__") else tuple(shape)
+    if order == "C":
+        return ops.reshape(a, sizes)
+    turned = ops.reshape(_ordered("reshape", a, order), sizes[::-1])
+    return ops.permute_dims(turned, tuple(range(len(sizes)))[::-1])
+
+
+def _ordered(name: str, x: Tensor, order: str) -> Tensor:
+    """Return what lies in rows as ``x`` does in the given order: its transpose for columns."""
+    if order not in "CF":
+        raise ValueRangeError(f"np.{name}: order={order!r} depends on memory. Hint: 'C' or 'F'.")
+    return x if order == "C" else ops.permute_dims(x, tuple(range(x.ndim))[::-1])
+
+
+@adapts("swapaxes")
+def _(a: Array, axis1: int, axis2: int) -> Any:
+    order = list(range(a.ndim))
+    i, j = (shapes.normalize_axis("swapaxes", k, a.ndim) for k in (axis1, axis2))
+    order[i], order[j] = j, i
+    return ops.permute_dims(a, tuple(order))
+
+
+@adapts("rollaxis")
+def _(a: Array, axis: int, start: int = 0) -> Any:
+    axis = shapes.normalize_axis("rollaxis", axis, a.ndim)
+    start += a.ndim if start < 0 else 0
+    return ops.moveaxis(a, axis, start - (axis < start))
+
+
+@adapts("fliplr")
+def _(m: Array) -> Any:
+    return ops.flip(m, axis=1)
+
+
+@adapts("flipud")
+def _(m: Array) -> Any:
+    return ops.flip(m, axis=0)
+
+
+@adapts("rot90")
+def _(m: Array, k: int = 1, axes: Any = (0, 1)) -> Any:
+    i, j = (shapes.normalize_axis("rot90", axis, m.ndim) for axis in axes)
+    if k % 4 == 2:
+        return ops.flip(m, axis=(i, j))
+    order = list(range(m.ndim))
+    order[i], order[j] = j, i
+    if k % 4 == 1:
+        return ops.permute_dims(ops.flip(m, axis=j), tuple(order))
+    return m if k % 4 == 0 else ops.flip(ops.permute_dims(m, tuple(order)), axis=j)
+
+
+@adapts("atleast_1d")
+def _(*arys: Any) -> Any:
+    return _each(arys, lambda x: x if x.ndim else x.reshape(1))
+
+
+@adapts("atleast_2d")
+def _(*arys: Any) -> Any:
+    return _each(arys, _matrix)
+
+
+@adapts("atleast_3d")
+def _(*arys: Any) -> Any:
+    return _each(arys, _block)
+
+
+def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    like = first_tensor(values)
+    changed = tuple(change(as_tensor("atleast", value, like)) for value in values)
+    return changed[0] if len(changed) == 1 else changed
+
+
+def _matrix(x: Tensor) -> Tensor:
+    return x if x.ndim >= 2 else x.reshape(1, -1)
+
+
+def _block(x: Tensor) -> Tensor:
+    if x.ndim >= 3:
+        return x
+    return x.reshape(*x.shape, 1) if x.ndim == 2 else x.reshape(1, -1, 1)
+
+
+def _joined(arrays: list[Tensor], axis: int, dtype: Any) -> Tensor:
+    result: Tensor = ops.concat([typed(x, dtype) for x in arrays], axis=axis)
+    return result
+
+
+@adapts("vstack")
+def _(tup: Arrays, dtype: Any = None) -> Any:
+    return _joined([_matrix(x) for x in tup], 0, dtype)
+
+
+@adapts("hstack")
+def _(tup: Arrays, dtype: Any = None) -> Any:
+    lines = [x if x.ndim else x.reshape(1) for x in tup]
+    return _joined(lines, 0 if lines[0].ndim == 1 else 1, dtype)
+
+
+@adapts("dstack")
+def _(tup: Arrays) -> Any:
+    return _joined([_block(x) for x in tup], 2, None)
+
+
+@adapts("column_stack")
+def _(tup: Arrays) -> Any:
+    return _joined([x if x.ndim >= 2 else x.reshape(-1, 1) for x in tup], 1, None)
+
+
+@adapts("block")
+def _(arrays: Any) -> Any:
+    like = first_tensor([arrays]) if isinstance(arrays, list) else arrays
+
+    def depth(value: Any) -> int:
+        return 1 + max(map(depth, value)) if isinstance(value, list) else 0
+
+    def rank(value: Any) -> int:
+        return max(map(rank, value)) if isinstance(value, list) else np.ndim(value)
+
+    axes = max(depth(arrays), rank(arrays))
+
+    def join(value: Any, axis: int) -> Tensor:
+        if isinstance(value, list):
+            return _joined([join(item, axis + 1) for item in value], axis, None)
+        x = as_tensor("block", value, like)
+        return x.reshape(*(1,) * (axes - x.ndim), *x.shape)
+
+    return join(arrays, axes - depth(arrays))
+
+
+@adapts("append")
+def _(arr: Array, values: Array, axis: int | None = None) -> Any:
+    return ops.concat([arr, values], axis=axis)
+
+
+def _cut(x: Tensor, where: Any, axis: int, even: bool) -> list[Tensor]:
+    """Cut as NumPy does: into a number of parts, or before positions."""
+    axis = shapes.normalize_axis("split", axis, x.ndim)
+    size = x.shape[axis]
+    if hasattr(where, "__index__"):
+        parts = int(where)
+        if parts < 1:
+            raise ValueRangeError(f"np.split: {parts} parts, there must be at least 1.")
+        if even and size % parts:
+            raise ShapeError(f"np.split: {size} entries do not divide into {parts} equal parts.")
+        bounds = [i * (size // parts) + min(i, size % parts) for i in range(parts + 1)]
+    else:
+        bounds = [0, *(int(i) for i in host(where)), size]
+    return [_along(x, axis, slice(a, b)) for a, b in pairwise(bounds)]
+
+
+@adapts("split")
+def _(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+    return _cut(ary, indices_or_sections, axis, True)
+
+
+@adapts("array_split")
+def _(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+    return _cut(ary, indices_or_sections, axis, False)
+
+
+@adapts("hsplit")
+def _(ary: Array, indices_or_sections: Any) -> Any:
+    return _cut(ary, indices_or_sections, 0 if ary.ndim == 1 else 1, True)
+
+
+@adapts("vsplit")
+def _(ary: Array, indices_or_sections: Any) -> Any:
+    return _cut(ary, indices_or_sections, 0, True)
+
+
+@adapts("dsplit")
+def _(ary: Array, indices_or_sections: Any) -> Any:
+    return _cut(ary, indices_or_sections, 2, True)
+
+
+@adapts("tile")
+def _(A: Array, reps: Any) -> Any:
+    return ops.tile(A, tuple(reps) if isinstance(reps, list) else reps)
+
+
+@adapts("copy")
+def _(a: Array) -> Any:
+    return ops.copy(a)
+
+
+@adapts("delete")
+def _(arr: Array, obj: Any, axis: int | None = None) -> Any:
+    x = flat(arr) if axis is None else arr
+    axis = axis or 0
+    kept = np.delete(np.arange(x.shape[axis]), host(obj))
+    return ops.take(x, kept, axis=axis)
+
+
+@adapts("insert")
+def _(arr: Array, obj: Any, values: Array, axis: int | None = None) -> Any:
+    x = flat(arr) if axis is None else arr
+    axis = shapes.normalize_axis("insert", axis or 0, x.ndim)
+    size = x.shape[axis]
+    if hasattr(obj, "__index__"):
+        place = int(obj) + (size + 1 if obj < 0 else 0) - (obj < 0)
+        shape = (*x.shape[:axis], -1, *x.shape[axis + 1 :])
+        whole = values if values.ndim == x.ndim else None
+        if whole is None:  # one entry, or as many as broadcast, before the place
+            if x.ndim == 1:
+                whole = flat(values)
+            else:
+                kept = (*x.shape[:axis], *x.shape[axis + 1 :])
+                whole = ops.broadcast_to(values, kept).reshape(*(1 if n < 0 else n for n in shape))
+        parts = [_along(x, axis, slice(0, place)), whole, _along(x, axis, slice(place, None))]
+        return ops.concat([ops.astype(part, x.dtype) for part in parts], axis=axis)
+    raise DTypeError("np.insert: only before one position. Hint: np.concatenate the pieces.")
+
+
+@adapts("resize")
+def _(a: Array, new_shape: Any) -> Any:
+    sizes = (new_shape,) if hasattr(new_shape, "__index__") else tuple(new_shape)
+    positions = np.resize(np.arange(a.size), sizes)
+    return ops.reshape(ops.take(flat(a), positions.reshape(-1), axis=0), sizes)
+
+
+@adapts("pad")
+def _(array: Array, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ValueRangeError(f"np.pad: mode={mode!r} has no counterpart for Tensors.")
+    widths = np.broadcast_to(np.asarray(host(pad_width)), (array.ndim, 2))
+    fill = kwargs.pop("constant_values", 0)
+    if kwargs:
+        raise DTypeError(f"np.pad: has no counterpart for Tensors with {', '.join(kwargs)}.")
+    for axis, (before, after) in enumerate(widths.tolist()):
+        if mode == "constant":
+            values = np.broadcast_to(np.asarray(host(fill)), (array.ndim, 2))[axis]
+            shape = list(array.shape)
+            ends = []
+            for count, value in zip((before, after), values.tolist(), strict=True):
+                shape[axis] = count
+                ends.append(ops.full(tuple(shape), value, array.dtype, array.device))
+            array = ops.concat([ends[0], array, ends[1]], axis=axis)
+        else:  # NumPy says for a line of positions where each entry comes from
+            line: Any = np.arange(array.shape[axis])
+            source = np.pad(line, (before, after), mode)  # type: ignore[call-overload]
+            array = ops.take(array, source, axis=axis)
+    return array
+
+
+@adapts("trim_zeros")
+def _(filt: Array, trim: str = "fb") -> Any:
+    kept = np.flatnonzero(filt.numpy())
+    first = kept[0] if kept.size and "f" in trim.lower() else 0 if kept.size else filt.size
+    last = kept[-1] + 1 if kept.size and "b" in trim.lower() else filt.size
+    return filt[int(first) : int(last)]
+
+
+# Diagonals
+
+
+@adapts("diagonal")
+def _(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return diagonal(a, offset, axis1, axis2)
+
+
+def diagonal(x: Tensor, offset: int, axis1: int, axis2: int) -> Tensor:
+    """Return the diagonals of the matrices along two axes, as a last axis."""
+    moved = ops.moveaxis(x, (axis1, axis2), (-2, -1))
+    rows, columns = moved.shape[-2:]
+    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    line = np.arange(count)
+    places = (line + max(-offset, 0)) * columns + line + max(offset, 0)
+    flat = ops.reshape(moved, (*moved.shape[:-2], rows * columns))
+    result: Tensor = ops.take(flat, places, axis=-1)
+    return result
+
+
+@adapts("linalg.diagonal")
+def _(x: Array, offset: int = 0) -> Any:
+    return diagonal(x, offset, -2, -1)
+
+
+@adapts("trace")
+def _(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
+    return ops.sum(diagonal(typed(a, dtype), offset, axis1, axis2), axis=-1)
+
+
+@adapts("linalg.trace")
+def _(x: Array, offset: int = 0, dtype: Any = None) -> Any:
+    return ops.sum(diagonal(typed(x, dtype), offset, -2, -1), axis=-1)
+
+
+@adapts("diag")
+def _(v: Array, k: int = 0) -> Any:
+    return _spread(v, k) if v.ndim == 1 else diagonal(v, k, 0, 1)
+
+
+@adapts("diagflat")
+def _(v: Array, k: int = 0) -> Any:
+    return _spread(flat(v), k)
+
+
+def _spread(x: Tensor, k: int) -> Tensor:
+    n = x.size + abs(k)
+    line = np.arange(x.size)
+    places = (line + max(-k, 0), line + max(k, 0))
+    result: Tensor = ops.zeros((n, n), x.dtype, x.device).at[places].set(x)
+    return result
+
+
+@adapts("vander")
+def _(x: Array, N: int | None = None, increasing: bool = False) -> Any:
+    powers = np.arange(x.size if N is None else N)
+    return ops.pow(x.reshape(-1, 1), powers if increasing else powers[::-1].copy())
