@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from helixml import autograd, device, dtypes, errors, ops, random, shapes
+from helixml._core.interop import set_print_options
 from helixml._core.modes import enable_grad, is_recording, no_grad
 from helixml._core.tensor import Tensor
 from helixml.autograd import grad, value_and_grad
@@ -33,12 +34,14 @@ from helixml.dtypes import (
     float16,
     float32,
     float64,
+    get_default_dtype,
     int8,
     int16,
     int32,
     int64,
     promote,
     result_type,
+    set_default_dtype,
     uint8,
     uint16,
     uint32,
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
         testing,
         training,
     )
+    from helixml import data, debug, io, models, nn, optim, profiler, testing, training
+    from helixml.io import load, save
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     *ops.__all__,
@@ -77,6 +82,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "config",
     "cpu",
     "data",
+    "debug",
     "device",
     "dtypes",
     "e",
@@ -86,6 +92,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "float16",
     "float32",
     "float64",
+    "get_default_dtype",
     "get_num_threads",
     "grad",
     "inf",
@@ -96,6 +103,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "io",
     "is_recording",
     "linalg",
+    "load",
     "models",
     "nan",
     "newaxis",
@@ -108,7 +116,10 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "promote",
     "random",
     "result_type",
+    "save",
+    "set_default_dtype",
     "set_num_threads",
+    "set_print_options",
     "shapes",
     "special",
     "testing",
@@ -123,6 +134,8 @@ __version__ = "0.1.0"
 _LAZY = (
     *("backends", "cli", "data", "fft", "io", "linalg", "models", "nn", "optim", "profiler"),
     *("special", "testing", "training"),
+    *("backends", "cli", "data", "debug", "io", "models", "nn", "optim", "profiler", "testing"),
+    "training",
 )
 newaxis = None  # x[:, newaxis]
 
@@ -132,8 +145,11 @@ def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562
         return _import_module(f"helixml.{name}")
     if name in _FURTHER:
         return getattr(ops, name)
+    if name in ("load", "save"):
+        return getattr(_import_module("helixml.io"), name)
     raise AttributeError(f"module 'helixml' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_FURTHER})
+    return sorted([*globals(), *_LAZY, "load", "save"])

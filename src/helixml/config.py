@@ -38,6 +38,7 @@ class Config:
     pure : load no compiled module even if it is there (``HELIXML_PURE=1``).
     kernels : use compiled kernels (``HELIXML_KERNELS=0`` drops them and keeps the compiled engine).
     debug : remember the line of the user's code that made each node of the graph.
+    strict_asarray : refuse ``np.asarray(t)`` of a tensor that requires a gradient.
     """
 
     device: str = "cpu"
@@ -45,6 +46,7 @@ class Config:
     pure: bool = False
     kernels: bool = True
     debug: bool = False
+    strict_asarray: bool = False
 
 
 def _flag(name: str, default: bool) -> bool:

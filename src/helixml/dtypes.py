@@ -53,7 +53,43 @@ _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 _PYTHON_RANK: dict[type, int] = {bool: 0, int: 1, float: 2, complex: 3}
 
 default_float = float32
+default_complex = complex64
 default_int = int64
+
+
+def set_default_dtype(dtype: DTypeLike) -> None:
+    """Set the dtype of what is made of Python floats, or without naming a dtype.
+
+    It holds for the whole process, also in ``dtype=float`` and where integers become floats; the
+    default complex dtype becomes complex128 with float64, and complex64 with all others.
+
+    Parameters
+    ----------
+    dtype : float16, bfloat16, float32 or float64.
+
+    Raises
+    ------
+    DTypeError : it is no float.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.set_default_dtype("float64")
+    >>> hx.tensor([1.0]).dtype, hx.tensor([1j]).dtype
+    (dtype('float64'), dtype('complex128'))
+    >>> hx.set_default_dtype("float32")
+    """
+    global default_float, default_complex
+    found = parse(dtype)
+    if found not in FLOATS:
+        raise DTypeError(f"set_default_dtype: {found} is no float. Hint: float32 or float64.")
+    default_float = found
+    default_complex = complex128 if found == float64 else complex64
+
+
+def get_default_dtype() -> DType:
+    """Return the dtype of what is made of Python floats, or without naming a dtype."""
+    return default_float
 
 
 def parse(dtype: DTypeLike) -> DType:
@@ -71,7 +107,7 @@ def parse(dtype: DTypeLike) -> DType:
     if dtype is float:
         return default_float
     if dtype is complex:
-        return complex64
+        return default_complex
     if isinstance(dtype, str) and dtype in _NAMES:
         return _NAMES[dtype]
     try:
@@ -231,11 +267,13 @@ def result_type(*operands: DTypeLike) -> DType:
             operand = getattr(operand, "dtype", operand)  # noqa: PLW2901  an array
             strong = parse(operand) if strong is None else promote(strong, operand)
     if strong is None:
-        return (bool_, default_int, default_float, complex64)[weak]
+        return (bool_, default_int, default_float, default_complex)[weak]
     if weak <= _RANK[_KINDS[strong]]:
         return strong
     if weak == 1:
         return default_int
     if weak == 2:
         return default_float
+    if _KINDS[strong] != "f":
+        return default_complex
     return complex128 if strong == float64 else complex64

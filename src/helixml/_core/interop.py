@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from helixml import dtypes
+from helixml import config, dtypes
 from helixml._core.tensor import OPS, Tensor
-from helixml.errors import DeviceError
+from helixml.errors import DeviceError, GraphError, ValueRangeError
 
 
 def to_array(tensor, dtype, copy):
     """Return ``np.asarray(tensor)``: a read-only view, or a copy if NumPy asks for one."""
+    check_leaving("np.asarray", tensor)
     return np.array(tensor.numpy(), dtype=dtype, copy=copy)
 
 
-def dlpack(tensor, stream, max_version, dl_device, copy):
-    """Return a DLPack capsule: a read-only view, or a copy for those who know no such thing.
-
-    There are no streams; values of another device go through host memory.
-    """
-    old = max_version is None or max_version[0] < 1
-    array = tensor.numpy(copy=bool(copy) or old)
-    return array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device)
+def check_leaving(op, tensor):
+    """Raise GraphError in `helixml.debug.strict_asarray` if a gradient would be lost."""
+    if tensor.requires_grad and config.get().strict_asarray:
+        raise GraphError(
+            f"{op}: a tensor of shape {tensor.shape} that requires a gradient would leave the "
+            "graph. Hint: t.detach() or t.numpy() says that this is meant."
+        )
 
 
 def device_mismatch(op, x, y):
@@ -35,14 +35,76 @@ def device_mismatch(op, x, y):
     )
 
 
+_print_options: dict = {}
+# Our names of the settings, NumPy's, and the least value.
+_PRINT_NAMES = {
+    "precision": ("precision", 0),
+    "threshold": ("threshold", 0),
+    "edgeitems": ("edgeitems", 1),
+    "linewidth": ("max_line_width", 10),
+    "suppress": ("suppress_small", 0),
+}
+
+
+def set_print_options(
+    *,
+    precision: int | None = None,
+    threshold: int | None = None,
+    edgeitems: int | None = None,
+    linewidth: int | None = None,
+    suppress: bool | None = None,
+) -> None:
+    """Set how tensors are shown; what is left out goes back to NumPy's own setting.
+
+    Parameters
+    ----------
+    precision : digits after the point.
+    threshold : number of elements from which the middle is left out.
+    edgeitems : elements shown at each end of an axis then.
+    linewidth : characters in a line.
+    suppress : never write small numbers with an exponent.
+
+    Raises
+    ------
+    DTypeError : a value is no integer. ValueRangeError : it is too small.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.set_print_options(precision=2)
+    >>> hx.tensor([1.23456])
+    tensor([1.23])
+    >>> hx.set_print_options()
+    """
+    given = dict(
+        precision=precision,
+        threshold=threshold,
+        edgeitems=edgeitems,
+        linewidth=linewidth,
+        suppress=suppress,
+    )
+    options = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        theirs, least = _PRINT_NAMES[name]
+        number = dtypes.as_integer("set_print_options", name, value)
+        if number < least:
+            raise ValueRangeError(f"set_print_options: {name}={value}, must be at least {least}.")
+        options[theirs] = bool(number) if name == "suppress" else number
+    _print_options.clear()
+    _print_options.update(options)
+
+
 def represent(tensor):
     """Return the text that shows a tensor: values, and whatever is not the default."""
     values = tensor._backend.to_numpy(tensor._array)
     kind = dtypes.kind(tensor.dtype)
     shown = values.astype(np.float32) if tensor.dtype == dtypes.bfloat16 else values
-    body = np.array2string(shown, separator=", ", prefix="tensor(")
+    body = np.array2string(shown, separator=", ", prefix="tensor(", **_print_options)
     notes = []
-    if tensor.size == 0 or tensor.size > np.get_printoptions()["threshold"]:
+    threshold = _print_options.get("threshold", np.get_printoptions()["threshold"])
+    if tensor.size == 0 or tensor.size > threshold:
         notes.append(f"shape={tensor.shape}")
     if not (
         tensor.dtype in (dtypes.default_float, dtypes.bool_)

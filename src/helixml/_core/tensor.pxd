@@ -5,7 +5,7 @@ from helixml._core.tape cimport Node
 
 
 cdef class Ops:
-    cdef public object abs, add, array_function, array_ufunc, astype, at, backward
+    cdef public object abs, add, any, array_function, array_ufunc, astype, at, backward
     cdef public object bitwise_and, bitwise_invert, conj
     cdef public object bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, convert
     cdef public object device_mismatch, divide, dlpack, equal

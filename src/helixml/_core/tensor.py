@@ -391,6 +391,12 @@ class Tensor:
     def __rfloordiv__(self, other: Any) -> Tensor:
         return _ops.floor_divide.run_pair((other, self))
 
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
+
     def __mod__(self, other: Any) -> Tensor:
         return _ops.remainder.run_pair((self, other))
 
@@ -502,6 +508,9 @@ class Tensor:
             raise DTypeError("len: a scalar tensor has no length. Hint: its shape is ().")
         return shape[0]
 
+    def __contains__(self, value: Any) -> bool:
+        return bool(_ops.any(_ops.equal(self, value)))
+
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise DTypeError("iteration: a scalar tensor has no axis to go along.")
@@ -565,7 +574,7 @@ class Tensor:
         return _ops.dlpack(self, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._backend.to_numpy(self._array).__dlpack_device__()
+        return 1, 0  # values of other devices go through host memory
 
     def __reduce__(self) -> Any:
         return _ops.reduce(self)

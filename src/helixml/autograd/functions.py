@@ -26,7 +26,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     Returns
     -------
     Function with f's arguments, returning ``(value, gradient)``. The gradient has the structure of
-    the argument; it is a tuple of them if ``argnums`` is a sequence.
+    the argument; it is a tuple of them if ``argnums`` is a sequence. Where the argument is a NumPy
+    array, so is its gradient, and if all are, the value is a Python number: optimizers of other
+    libraries take the function as it is. An outer derivative that flows through gets Tensors.
 
     Raises
     ------
@@ -37,6 +39,12 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> import helixml as hx
     >>> hx.value_and_grad(lambda x: (x * x).sum())(hx.tensor([1.0, 3.0]))
     (tensor(10.), tensor([2., 6.]))
+
+    >>> import numpy as np
+    >>> from scipy.optimize import minimize
+    >>> f = lambda x: ((x - 3) ** 2).sum()
+    >>> minimize(hx.value_and_grad(f), np.zeros(2), jac=True).x.round(3)
+    array([3., 3.])
     """
     numbers, single = as_numbers("grad", argnums)
 
@@ -58,8 +66,13 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
             )
         # Record the gradients only if somebody outside can differentiate them.
         again = level.is_seen_outside([value])
-        found = level.arranged(level.pull([value], [None], again))
-        result = value if again else value.detach()
+        gradients: list[Any] = level.pull([value], [None], again)
+        result: Any = value
+        if not again:
+            pairs = zip(gradients, level.foreign, strict=True)
+            gradients = [g.numpy(copy=True) if foreign else g for g, foreign in pairs]
+            result = value.item() if all(level.foreign) else value.detach()
+        found = level.arranged(gradients)
         return result, found[0] if single else tuple(found)
 
     return differentiated

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from helixml._core import tape
 from helixml._core.modes import enable_grad, recording
 from helixml._core.tensor import Tensor, as_tensor
@@ -41,6 +43,7 @@ class Level:
     outer : whether the caller records.
     sources : the leaves of the chosen arguments, as the caller gave them.
     inputs : what the function got in their places.
+    foreign : for each, whether the caller gave a NumPy array.
     forms : the structure of each chosen argument.
     value : the function's result.
     """
@@ -49,6 +52,7 @@ class Level:
     outer: bool
     sources: list[Tensor]
     inputs: list[Tensor]
+    foreign: list[bool]
     forms: list[Form]
     value: Any
 
@@ -125,6 +129,7 @@ def enter(
     outer = recording.get()
     sources: list[Tensor] = []
     inputs: list[Tensor] = []
+    foreign: list[bool] = []
     forms = []
     for number in numbers:
         if not -len(args) <= number < len(args):
@@ -141,10 +146,11 @@ def enter(
         arguments[number] = form.build(iter(fresh))
         sources += given
         inputs += fresh
+        foreign += [isinstance(leaf, np.ndarray) for leaf in leaves]
         forms.append(form)
     with enable_grad():
         value = f(*arguments, **(kwargs or {}))
-    return Level(op, outer, sources, inputs, forms, value)
+    return Level(op, outer, sources, inputs, foreign, forms, value)
 
 
 def _inner(x: Tensor, outer: bool) -> Tensor:

@@ -265,6 +265,13 @@ def _array_function(function, types, args, kwargs):
     return array_function(function, types, args, kwargs)
 
 
+def _dlpack(tensor, stream, max_version, dl_device, copy):
+    """Return a DLPack capsule; what knows how is loaded when first needed."""
+    from helixml._core.dlpack import export
+
+    return export(tensor, stream, max_version, dl_device, copy)
+
+
 def _array_ufunc(ufunc, method, inputs, options):
     """Compute a NumPy ufunc of tensors."""
     from helixml.ops.numpy_protocol import array_ufunc
@@ -275,6 +282,7 @@ def _array_ufunc(ufunc, method, inputs, options):
 for _name, _function in {
     "abs": abs,
     "add": add,
+    "any": any,
     "array_function": _array_function,
     "array_ufunc": _array_ufunc,
     "astype": cast,
@@ -289,7 +297,7 @@ for _name, _function in {
     "convert": _convert,
     "device_mismatch": interop.device_mismatch,
     "divide": divide,
-    "dlpack": interop.dlpack,
+    "dlpack": _dlpack,
     "equal": equal,
     "floor_divide": floor_divide,
     "getitem": getitem,

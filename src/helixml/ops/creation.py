@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 DeviceLike = str | Device | None
+# What says that data has a dtype of its own: arrays, pyarrow's among them, array.array, memoryview.
+_WIDTH = ("dtype", "__array__", "__array_interface__", "typecode", "format")
 
 
 def _backend(device: DeviceLike) -> Any:
@@ -53,12 +55,12 @@ def _numpy(op: str, data: Any, dtype: dtypes.DType | None) -> np.ndarray[Any, An
         )
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if dtype is None and not hasattr(data, "dtype"):
+    if dtype is None and not any(hasattr(data, name) for name in _WIDTH):
         # Python numbers carry no width: floats and complex take the default, like everywhere here.
         if array.dtype == np.float64:
             dtype = dtypes.default_float
         elif array.dtype == np.complex128:
-            dtype = dtypes.complex64
+            dtype = dtypes.default_complex
     target = dtypes.parse(array.dtype if dtype is None else dtype)
     dtypes.check_cast(op, dtypes.parse(array.dtype), target)
     return array if array.dtype == target else array.astype(target)
@@ -189,8 +191,10 @@ def from_dlpack(x: Any, device: DeviceLike = None, copy: bool | None = None) -> 
         return asarray(x, device=device, copy=copy)
     if not hasattr(x, "__dlpack__"):
         raise DTypeError(f"from_dlpack: {type(x).__name__} has no __dlpack__. Hint: hx.asarray.")
+    from helixml._core.dlpack import import_array
+
     try:
-        array = np.from_dlpack(x)
+        array = import_array(x)
     except (BufferError, RuntimeError) as error:
         raise DeviceError(
             f"from_dlpack: {type(x).__name__} does not give its memory: {error}. "

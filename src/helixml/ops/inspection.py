@@ -169,7 +169,7 @@ class NamespaceInfo:
         """Return the dtypes that Python numbers take."""
         return {
             "real floating": dtypes.default_float,
-            "complex floating": dtypes.complex64,
+            "complex floating": dtypes.default_complex,
             "integral": dtypes.default_int,
             "indexing": dtypes.int64,
         }

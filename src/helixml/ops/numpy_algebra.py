@@ -704,4 +704,8 @@ def _(*xi: Any, copy: bool = True, sparse: bool = False, indexing: Any = "xy") -
 
 @adapts("broadcast_arrays")
 def _(*args: Any, subok: bool = False) -> Any:
-    return tuple(ops.broadcast_arrays(*args))
+    shape = shapes.broadcast("broadcast_arrays", *(np.shape(arg) for arg in args))
+    return tuple(
+        ops.broadcast_to(arg, shape) if isinstance(arg, Tensor) else np.broadcast_to(arg, shape)
+        for arg in args
+    )
