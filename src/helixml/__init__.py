@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from helixml import autograd, device, dtypes, errors, ops, random, shapes
+from helixml._arrival import follow as _follow
 from helixml._core.interop import set_print_options
 from helixml._core.modes import enable_grad, is_recording, no_grad
 from helixml._core.tensor import Tensor
@@ -153,3 +154,6 @@ def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_FURTHER})
     return sorted([*globals(), *_LAZY, "load", "save"])
+
+
+_follow("einops", "helixml.einops")  # where the two meet, einops knows Tensors
