@@ -334,7 +334,7 @@ class Regressor(RegressorMixin, _Tabular):
     >>> import numpy as np
     >>> from helixml.sklearn import Regressor
     >>> X = np.linspace(-1, 1, 50)[:, None]
-    >>> bool(Regressor(random_state=0).fit(X, X[:, 0] ** 2).score(X, X[:, 0] ** 2) > 0.99)
+    >>> bool(Regressor(random_state=0).fit(X, X[:, 0] ** 2).score(X, X[:, 0] ** 2) > 0.95)
     True
     """
 

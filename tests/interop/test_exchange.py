@@ -115,6 +115,15 @@ def test_containers_keep_their_width():
     assert hx.asarray([1.0]).dtype == hx.float32
 
 
+def test_masks_are_not_forgotten():
+    half = np.ma.masked_array([1.0, 2.0], [True, False])
+    with pytest.raises(DTypeError, match=r"asarray: 1 values are masked.*filled"):
+        hx.asarray(half)
+    with pytest.raises(DTypeError, match=r"1 values are masked"):
+        hx.tensor([1.0, 2.0]) * half
+    assert hx.asarray(np.ma.masked_array([1.0, 2.0])).tolist() == [1.0, 2.0]
+
+
 def test_columns_of_pandas_share_memory():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": np.arange(4.0), "b": np.arange(4)})

@@ -48,6 +48,11 @@ def _numpy(op: str, data: Any, dtype: dtypes.DType | None) -> np.ndarray[Any, An
         array = np.asarray(data)
     except (ValueError, TypeError) as error:
         raise ShapeError(f"{op}: the nested lists do not form an array: {error}") from error
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        raise DTypeError(
+            f"{op}: {np.ma.count_masked(data)} values are masked, which a tensor cannot say. "
+            "Hint: data.filled(value), or data.compressed()."
+        )
     if array.dtype == object or array.dtype.kind in "USMmO":
         raise DTypeError(
             f"{op}: cannot make a tensor of {type(data).__name__} {str(data)[:40]!r}. "

@@ -15,6 +15,10 @@ Arguments are bound by NumPy's own signature, so its defaults and keywords hold.
 the rule has not must have its default; anything else (``out=``, ``where=``) is an error that names
 it. What has no rule is an error too: a gradient is never lost in silence. Loaded at the first call
 of a NumPy function with a Tensor.
+
+NumPy does not ask about lists of Tensors where it expects one array (``np.mean([t, t])``), nor in
+functions that begin with ``np.asarray``: these give arrays. `helixml.debug.strict_asarray` makes
+that an error.
 """
 
 from __future__ import annotations
@@ -171,7 +175,9 @@ def _correspondence(function: Any, target: Any) -> dict[str, str] | None:
 def _bound(function: Any, name: str, target: Any, names: dict[str, str]) -> Any:
     """Return a function with NumPy's signature that calls the target by the target's names."""
     theirs = _parameters(function)
-    if theirs is None or not names:
+    if theirs is None:
+        return _unsigned(name, target)
+    if not names:
         return target  # it takes arguments as NumPy does
     whole = signature(function)
     inputs = target.inputs if isinstance(target, Op) else ()
@@ -192,6 +198,24 @@ def _bound(function: Any, name: str, target: Any, names: dict[str, str]) -> Any:
             ):
                 passed[names[p.name]] = value
         return target(**passed)
+
+    return rule
+
+
+def _unsigned(name: str, target: Any) -> Any:
+    """Return a function that calls the target, of a NumPy function that hides its signature."""
+    known = signature(target).parameters
+    if any(p.kind is Parameter.VAR_KEYWORD for p in known.values()):
+        return target
+
+    def rule(*args: Any, **kwargs: Any) -> Any:
+        passed = {}
+        for key, value in kwargs.items():
+            if key in known:
+                passed[key] = value
+            elif not (_is_nothing(key, value) or value == "same_kind"):  # as casting= is
+                raise _refusal(name, f"with {key}={value!r:.60}")
+        return target(*args, **passed)
 
     return rule
 
