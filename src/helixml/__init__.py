@@ -55,6 +55,7 @@ from helixml.ops.further import FURTHER as _FURTHER
 if TYPE_CHECKING:
     from helixml import (
         data,
+        debug,
         fft,
         io,
         linalg,
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
         testing,
         training,
     )
-    from helixml import data, debug, io, models, nn, optim, profiler, testing, training
     from helixml.io import load, save
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
@@ -133,10 +133,8 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
 ]
 __version__ = "0.1.0"
 _LAZY = (
-    *("backends", "cli", "data", "fft", "io", "linalg", "models", "nn", "optim", "profiler"),
-    *("special", "testing", "training"),
-    *("backends", "cli", "data", "debug", "io", "models", "nn", "optim", "profiler", "testing"),
-    "training",
+    *("backends", "cli", "data", "debug", "fft", "io", "linalg", "models", "nn", "optim"),
+    *("profiler", "sklearn", "special", "testing", "training"),
 )
 newaxis = None  # x[:, newaxis]
 
@@ -152,8 +150,7 @@ def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_FURTHER})
-    return sorted([*globals(), *_LAZY, "load", "save"])
+    return sorted({*globals(), *_LAZY, *_FURTHER, "load", "save"})
 
 
 _follow("einops", "helixml.einops")  # where the two meet, einops knows Tensors
