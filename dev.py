@@ -4,12 +4,14 @@
     python3 dev.py [OPTIONS]          the main job: helixml train OPTIONS
     python3 dev.py test [--all] [--device D] [PYTEST OPTIONS]
     python3 dev.py bench [NAME ...] [--quick] [--json FILE]    the questions in bench/
+    python3 dev.py parity [NAME ...] [--list]      the ops beside PyTorch's, on its own samples
     python3 dev.py lint               format, style, types, layers, spelling
     python3 dev.py train --help       the options of the main job
 
 Every command first makes .venv and builds and installs the package in it, if the sources that are
 compiled have changed since the last time. HELIXML_BUILD=never does without compiled code.
-bench makes .venv-peers too: what helixml is compared with never comes into its own environment.
+bench and parity make .venv-peers too: what helixml is compared with never comes into its own
+environment.
 Exit code 69: something is missing; the line that installs it is printed.
 """
 
@@ -36,7 +38,8 @@ PEERS = ROOT / ".venv-peers"
 # Figures are comparable only if everyone compares with the same release. Where the wheel that pip
 # finds is one for GPUs, PIP_EXTRA_INDEX_URL can name PyTorch's index of the smaller ones for CPUs.
 TORCH = "2.13.0"
-PEER_PACKAGES = (f"torch=={TORCH}", "numpy")
+# After PyTorch: what its tests' samples need, and what helixml needs to run beside it.
+PEER_PACKAGES = (f"torch=={TORCH}", "numpy", "expecttest", "ml-dtypes", "safetensors", "scipy")
 MISSING = 69
 LEAST_PYTHON = (3, 11)
 
@@ -265,7 +268,9 @@ def compiler_file(name: str) -> str | None:
 
 def prepare_peers() -> None:
     """Make the environment of what helixml is compared with; without it the rest still runs."""
-    if any(PEERS.glob(f"lib/python*/site-packages/torch-{TORCH}*.dist-info")):
+    names = [package.replace("-", "_").replace("==", "-") for package in PEER_PACKAGES]
+    places = [PEERS.glob(f"lib/python*/site-packages/{name}*.dist-info") for name in names]
+    if all(map(any, places)):
         return
     make_environment(PEERS, anew=True)
     say(f"installing {' '.join(PEER_PACKAGES)}")
@@ -283,6 +288,16 @@ def bench(arguments: list[str]) -> int:
     return run(PYTHON, "-m", "bench", *arguments)
 
 
+def parity(arguments: list[str]) -> int:
+    """Compare the ops with PyTorch's, in the environment of the peers."""
+    prepare()
+    prepare_peers()
+    if not PEERS.exists():
+        return MISSING
+    path = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests")))
+    return run(PEERS / "bin" / "python", "-m", "parity", *arguments, PYTHONPATH=path)
+
+
 def lint(arguments: list[str]) -> int:
     """Run every linter, and say which ones complain."""
     prepare("dev", "plot")
@@ -294,7 +309,7 @@ def lint(arguments: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Find the command; options alone go to the main job."""
-    commands = {"train": train, "test": test, "bench": bench, "lint": lint}
+    commands = {"train": train, "test": test, "bench": bench, "parity": parity, "lint": lint}
     if arguments and arguments[0] in ("-h", "--help", "help"):
         print(__doc__)
         return 0

@@ -63,10 +63,12 @@ if TYPE_CHECKING:
         nn,
         optim,
         profiler,
+        quantization,
         special,
         testing,
         training,
     )
+    from helixml.autograd import explain_memory
     from helixml.io import load, save
 
 __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
@@ -90,6 +92,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "enable_grad",
     "errors",
     "fft",
+    "explain_memory",
     "float16",
     "float32",
     "float64",
@@ -115,6 +118,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "pi",
     "profiler",
     "promote",
+    "quantization",
     "random",
     "result_type",
     "save",
@@ -134,8 +138,9 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
 __version__ = "0.1.0"
 _LAZY = (
     *("backends", "cli", "data", "debug", "fft", "io", "linalg", "models", "nn", "optim"),
-    *("profiler", "sklearn", "special", "testing", "training"),
+    *("profiler", "quantization", "sklearn", "special", "testing", "training"),
 )
+_ELSEWHERE = {"explain_memory": "autograd", "load": "io", "save": "io"}
 newaxis = None  # x[:, newaxis]
 
 
@@ -144,13 +149,13 @@ def __getattr__(name: str) -> _Any:  # a submodule, loaded on first use (PEP 562
         return _import_module(f"helixml.{name}")
     if name in _FURTHER:
         return getattr(ops, name)
-    if name in ("load", "save"):
-        return getattr(_import_module("helixml.io"), name)
+    if name in _ELSEWHERE:
+        return getattr(_import_module(f"helixml.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module 'helixml' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_FURTHER, "load", "save"})
+    return sorted({*globals(), *_LAZY, *_FURTHER, *_ELSEWHERE})
 
 
 _follow("einops", "helixml.einops")  # where the two meet, einops knows Tensors

@@ -160,6 +160,14 @@ def as_integer(op: str, name: str, value: Any) -> int:
         raise DTypeError(f"{op}: {name} must be an integer, not {value!r:.80}.") from None
 
 
+def as_flag(op: str, name: str, value: Any) -> bool:
+    """Return the argument ``name`` of ``op`` as a truth value."""
+    try:
+        return bool(value)
+    except ValueError as error:  # an array has many
+        raise DTypeError(f"{op}: {name} must be True or False: {error}") from None
+
+
 def as_number(op: str, name: str, value: Any) -> Any:
     """Return the argument ``name`` of ``op``, which must be a real number."""
     if not isinstance(value, Real):

@@ -27,6 +27,7 @@ __all__ = [
     "IndexingError",
     "InplaceError",
     "MissingDependencyError",
+    "NonFiniteError",
     "NotDifferentiableError",
     "NotPositiveDefiniteError",
     "ShapeError",
@@ -101,6 +102,36 @@ class DivergedError(HelixError, ArithmeticError):
 
 class ConvergenceError(HelixError, ArithmeticError):
     """An iteration did not come to its end: no solution, a bad start, or too few steps."""
+
+
+class NonFiniteError(HelixError, ArithmeticError):
+    """An op made inf or nan out of finite operands; see `helixml.debug.anomaly`.
+
+    Attributes
+    ----------
+    op : its name.
+    phase : "forward" or "backward".
+    line : ``file:line`` of the user's code that called the op, or "".
+    module : path of the module that called it, or "".
+    replay : path of a file for `helixml.debug.replay`, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        op: str = "",
+        phase: str = "forward",
+        line: str = "",
+        module: str = "",
+        replay: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.op = op
+        self.phase = phase
+        self.line = line
+        self.module = module
+        self.replay = replay
 
 
 class CheckpointError(HelixError, RuntimeError):

@@ -32,6 +32,8 @@ def as_shape(op: str, shape: int | Iterable[int]) -> Shape:
         return shape
     items = (shape,) if hasattr(shape, "__index__") else shape
     try:
+        if isinstance(shape, (bytes, bytearray, set, frozenset, dict)):
+            raise TypeError  # integers, but no sizes in an order
         result = tuple(int(n.__index__()) for n in items)
     except (AttributeError, TypeError):
         raise DTypeError(

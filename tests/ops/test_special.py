@@ -84,6 +84,16 @@ TABLE = [
     ("sinc", (9.5367431640625e-07,), 0.99999999999850394),
     ("exp2", (0.25,), 1.1892071150027211),
 ]
+SLOPES = [  # of gammainc(a, x) for a
+    (0.5, 0.25, -0.79794731678322294),
+    (2.5, 4.0, -0.14765686908718715),
+    (50.0, 45.0, -0.045543292140123876),
+    (0.001, 1.0, -0.219832728883122),
+    (3.0, 60.0, -5.1959295826872728e-23),
+    (1000.0, 1050.0, -0.0036718379194951802),
+    (20000.0, 19900.0, -0.0022006348552485094),
+    (7.0, 1e-05, -2.6842160168134862e-38),
+]
 WHOLE = {"polygamma": (0,), "jv": (0,), "iv": (0,), "ive": (0,), "multigammaln": (1,)}
 
 
@@ -126,15 +136,32 @@ def test_functions_by_two_names_are_one():
     assert hx.special.log_expit is hx.log_sigmoid
 
 
-@pytest.mark.parametrize(
-    ("name", "kept", "lost"), [("gammainc", 1, 0), ("gammaincc", 1, 0), ("zeta", 1, 0)]
-)
-def test_what_has_no_derivative_says_so(name, kept, lost):
-    operands = [hx.tensor([2.5], requires_grad=True), hx.tensor([1.5], requires_grad=True)]
-    y = getattr(hx.special, name)(*operands)
-    assert gradients([y], [operands[kept]], retain_graph=True)[0].shape == (1,)
-    with pytest.raises(NotDifferentiableError, match=rf"{name}: has no derivative with respect to"):
-        gradients([y], [operands[lost]])
+def test_what_has_no_derivative_says_so():
+    x, q = hx.tensor([2.5], requires_grad=True), hx.tensor([1.5], requires_grad=True)
+    y = hx.special.zeta(x, q)
+    assert gradients([y], [q], retain_graph=True)[0].shape == (1,)
+    with pytest.raises(NotDifferentiableError, match="zeta: has no derivative with respect to 'x'"):
+        gradients([y], [x])
+    a = hx.tensor([1e9], requires_grad=True)
+    y = hx.special.gammainc(a, 1e9)
+    with pytest.raises(NotDifferentiableError, match=r"'a' takes \d+ terms for each value"):
+        gradients([y], [a])
+
+
+@pytest.mark.parametrize(("a", "x", "slope"), SLOPES)
+def test_the_slope_of_an_incomplete_gamma_function_in_its_order(a, x, slope):
+    order = hx.tensor(a, dtype="float64", requires_grad=True)
+    (g,) = gradients([hx.special.gammainc(order, x)], [order])
+    assert g.item() == pytest.approx(slope, rel=1e-10, abs=1e-14)
+    (g,) = gradients([hx.special.gammaincc(order, x)], [order])
+    assert g.item() == pytest.approx(-slope, rel=1e-10, abs=1e-14)
+
+
+def test_the_slope_in_the_order_at_the_edges():
+    a = hx.tensor([1.0, 1.0, 1.0, -1.0, 1e9, 3.0], dtype="float64", requires_grad=True)
+    x = hx.tensor([0.0, np.inf, np.nan, 1.0, 5.0, 1e9], dtype="float64")
+    (g,) = gradients([hx.special.gammainc(a, x).sum()], [a])
+    np.testing.assert_array_equal(g.numpy(), [0, 0, np.nan, np.nan, 0, 0])
 
 
 def test_derivatives_lead_from_one_function_to_the_next():

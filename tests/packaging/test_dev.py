@@ -215,15 +215,22 @@ def test_bench_makes_the_environment_of_the_peers_once(dev, commands, monkeypatc
     assert dev.main(["bench", "--quick"]) == 0
     venv, install, bench = (command for command, _ in commands)
     assert venv.endswith(f"-m venv --clear {dev.PEERS}")
-    assert install.endswith(f"torch=={dev.TORCH} numpy")
+    assert install.endswith(" ".join(dev.PEER_PACKAGES))
     assert install.startswith(f"{dev.PEERS}/bin/python")
     assert bench == f"{dev.PYTHON} -m bench --quick"
-    (dev.PEERS / f"lib/python3.12/site-packages/torch-{dev.TORCH}+cpu.dist-info").mkdir(
-        parents=True
-    )
+    packages = dev.PEERS / "lib/python3.12/site-packages"
+    for name in (f"torch-{dev.TORCH}+cpu", "numpy-2", "expecttest-0", "ml_dtypes-0"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+    commands.clear()
+    assert dev.main(["bench"]) == 0
+    assert commands[0][0] == venv  # not all of them
+    for name in ("safetensors-0", "scipy-1"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
     commands.clear()
     assert dev.main(["bench"]) == 0
     assert [command for command, _ in commands] == [f"{dev.PYTHON} -m bench"]
+    assert dev.main(["parity", "--list"]) == 0
+    assert commands[-1][0] == f"{dev.PEERS}/bin/python -m parity --list"
 
 
 def test_bench_runs_without_the_peers_and_says_what_is_missing(dev, commands, monkeypatch, capsys):

@@ -19,6 +19,12 @@ def test_import_helixml_leaves_heavy_packages_and_upper_floors_alone():
     assert not loaded & {*HEAVY, "safetensors", "helixml.cli", "helixml.training", "helixml.data"}
 
 
+def test_special_functions_wait_for_scipy_until_one_is_called():
+    loaded = loaded_by("import helixml.fft, helixml.special")
+    assert not loaded & set(HEAVY)
+    assert "scipy" in loaded_by("import helixml as hx\nhx.special.gamma(hx.ones(()))")
+
+
 def test_training_needs_no_command_line_and_no_plotting():
     assert not loaded_by("import helixml.training") & set(HEAVY)
 

@@ -197,6 +197,21 @@ def test_at_max_shares_the_gradient_of_a_tie():
     assert v.grad.tolist() == [0.25, 0.25, 0.0]
 
 
+def test_signs_of_zeros_are_kept():
+    x = hx.zeros(4)
+    for index in (0, slice(1, 2), [2], [3, 3]):
+        assert np.signbit(x.at[index].set(-0.0).numpy()).sum() == 1
+
+
+def test_an_update_of_nothing_has_a_gradient():
+    x = hx.tensor([[1.0]], requires_grad=True)
+    v = hx.zeros((0, 2))
+    v.requires_grad = True
+    x.at[:0, [0, 0]].divide(v).sum().backward()
+    assert x.grad.tolist() == [[1.0]]
+    assert v.grad.shape == (0, 2)
+
+
 def test_at_leaves_other_entries_alone():
     x = hx.tensor([np.nan, np.inf, 2.0], requires_grad=True)
     y = x.at[2].multiply(3.0)

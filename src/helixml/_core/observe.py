@@ -175,12 +175,12 @@ def note_pull(log, op, pull, node, cotangents, needs):
     return result
 
 
-def note_fused(log, op, args, kwargs):
+def note_fused(log, call, op, args, kwargs):
     """Call a fused op and note it."""
     thread = log.thread()
     start = clock()
     try:
-        result = _call(op, *args, **kwargs)
+        result = call(op, *args, **kwargs)
     except BaseException as error:
         note_failure(log, "op", op, thread, start, error)
         raise
@@ -203,14 +203,14 @@ def note_fused(log, op, args, kwargs):
     return result
 
 
-def note_fused_pull(log, op, node, cotangents, needs):
+def note_fused_pull(log, pull, op, node, cotangents, needs):
     """Call a fused op's `pull` and note it."""
     thread = log.thread()
     saved = () if node.saved is None else node.saved[0]
     inputs = [None if s is None else (s.array.shape, s.array.dtype) for s in saved]
     start = clock()
     try:
-        result = _pull(op, node, cotangents, needs)
+        result = pull(op, node, cotangents, needs)
     except BaseException as error:
         note_failure(log, "backward", op, thread, start, error)
         raise
@@ -254,25 +254,47 @@ def noting(log, function):
 # A fused op is an object of a class in Python, whose methods can be replaced; of a primitive, an
 # attribute of the object itself comes before the method of its class.
 
-_call = Fused.__call__
-_pull = Fused.pull
+
+class Hooks:
+    """Attributes that stand in the place of others, until `leave`; blocks of them nest."""
+
+    def __init__(self):
+        self.replaced = []  # (object or class, name, what its own attribute was, or None)
+
+    def put(self, owner, name, value):
+        """Put ``value`` in the place of an attribute."""
+        self.replaced.append((owner, name, vars(owner).get(name)))
+        setattr(owner, name, value)
+
+    def leave(self):
+        """Put everything back."""
+        while self.replaced:
+            owner, name, before = self.replaced.pop()
+            if before is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+
+_hooks = Hooks()
 
 
 def observe(log):
     """Have every op report to ``log``."""
+    call, pull = Fused.__call__, Fused.pull
 
     def noted_call(op, *args, **kwargs):
-        return note_fused(log, op, args, kwargs)
+        return note_fused(log, call, op, args, kwargs)
 
     def noted_pull(op, node, cotangents, needs):
-        return note_fused_pull(log, op, node, cotangents, needs)
+        return note_fused_pull(log, pull, op, node, cotangents, needs)
 
     for op in list(REGISTRY.values()):
         if isinstance(op, Primitive):
             observe_primitive(log, op)
     watchers.append(partial(observe_primitive, log))  # some files of ops are loaded on first use
-    Fused.__call__ = noted_call
-    Fused.pull = noted_pull
+    _hooks.put(Fused, "__call__", noted_call)
+    _hooks.put(Fused, "pull", noted_pull)
 
 
 def observe_primitive(log, op):
@@ -290,17 +312,13 @@ def observe_primitive(log, op):
     def noted_pull(node, cotangents, needs):
         return note_pull(log, op, pull, node, cotangents, needs)
 
-    op.run = noted_run
+    _hooks.put(op, "run", noted_run)
     if op.direct:
-        op.run_pair = noted_pair
-    op.pull = noted_pull
+        _hooks.put(op, "run_pair", noted_pair)
+    _hooks.put(op, "pull", noted_pull)
 
 
 def leave():
     """Put everything back."""
     watchers.clear()
-    for op in list(REGISTRY.values()):
-        for name in ("run", "run_pair", "pull"):
-            vars(op).pop(name, None)
-    Fused.__call__ = _call
-    Fused.pull = _pull
+    _hooks.leave()

@@ -882,7 +882,17 @@ class Fused(Op):
         return found
 
     def define(self, tensors, attributes):
-        """Run the definition."""
+        """Run the definition; for 16-bit floats in float32, by the kernel if there is one."""
+        half = None if self.writes else common_half(tensors)
+        if half is not None:
+            wide = [
+                OPS.astype(t, _FLOAT32) if t is not None and t.dtype == half else t for t in tensors
+            ]
+            pairs = zip(self.inputs, self.grouped(wide), strict=True)
+            result = self(**dict(pairs), **attributes)
+            if isinstance(result, tuple):
+                return tuple([narrowed(output, half) for output in result])
+            return narrowed(result, half)
         if self.leading:
             return self.function(*tensors, **attributes)
         pairs = zip(self.inputs, self.grouped(tensors), strict=True)
@@ -923,6 +933,22 @@ class Fused(Op):
                     for i, result in enumerate(results)
                 ]
         return OPS.pull_definition(self, node, tensors, cotangents, needs)
+
+
+def common_half(tensors):
+    """Return the 16-bit float that all floats among ``tensors`` have, or None."""
+    half = None
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype in dtypes.DIFFERENTIABLE:
+            if tensor.dtype not in dtypes.HALVES or (half is not None and tensor.dtype != half):
+                return None
+            half = tensor.dtype
+    return half
+
+
+def narrowed(output, half):
+    """Return a result that was computed in float32 as ``half``; integers stay."""
+    return OPS.astype(output, half) if output.dtype == _FLOAT32 else output
 
 
 def primitive(

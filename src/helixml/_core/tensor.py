@@ -298,10 +298,11 @@ class Tensor:
 
         Without ``copy``, a tensor on the CPU gives a read-only view of its own memory.
         """
-        if not copy:
+        copied = dtypes.as_flag("numpy", "copy", copy)
+        if not copied:
             self._share()
         array = self._backend.to_numpy(self._array)
-        if copy:
+        if copied:
             return np.array(array)
         array = array.view()
         array.flags.writeable = False

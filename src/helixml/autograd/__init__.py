@@ -6,7 +6,8 @@ without making them. All of them are thin: the walk is `helixml._core.tape.walk`
 `numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
 gradients on the way, `saved_hooks` changes how the tape keeps values, `checkpoint` computes them
 again instead. `straight_through` lends a function the gradient of another, `fixed_point`
-and `root` differentiate solutions of equations. `gradient_flow` says where gradients vanish.
+and `root` differentiate solutions of equations. `gradient_flow` says where gradients vanish,
+`explain_memory` what the graph keeps.
 """
 
 from importlib import import_module as _import_module
@@ -20,6 +21,7 @@ from helixml.autograd.reverse import backward, gradients, pull_definition
 
 if TYPE_CHECKING:
     from helixml.autograd.custom import custom_vjp, numpy_op
+    from helixml.autograd.explain import KeptValue, MemoryReport, explain_memory
     from helixml.autograd.flow import GradientFlow, gradient_flow
     from helixml.autograd.implicit import fixed_point, root
     from helixml.autograd.matrices import hessian, jacobian
@@ -35,9 +37,12 @@ setattr(OPS, "retain_grad", retain_grad)  # noqa: B010
 
 __all__ = [
     "GradientFlow",
+    "KeptValue",
+    "MemoryReport",
     "checkpoint",
     "checkpoint_sequence",
     "custom_vjp",
+    "explain_memory",
     "fixed_point",
     "grad",
     "gradient_flow",
@@ -59,9 +64,12 @@ __all__ = [
 # Loaded on first use: most programs need none of them.
 _LAZY = {
     "GradientFlow": "flow",
+    "KeptValue": "explain",
+    "MemoryReport": "explain",
     "checkpoint": "recompute",
     "checkpoint_sequence": "recompute",
     "custom_vjp": "custom",
+    "explain_memory": "explain",
     "fixed_point": "implicit",
     "gradient_flow": "flow",
     "hessian": "matrices",

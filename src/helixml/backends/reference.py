@@ -445,6 +445,53 @@ def causal_conv1d_vjp(
     return wanted([g_padded[..., k - 1 :], gw, gbias, g_padded[..., : k - 1]], needs, inputs)
 
 
+# Long convolution: p_t = sum_j k_j u_(t-j) + bias u_t, y_t = p_t gate_t
+
+
+def fft_conv(u: Array, k: Array, bias: Optional, gate: Optional) -> Forward:
+    """Return y, by the sums themselves; the residual is p."""
+    p = np.zeros(u.shape)
+    for i, c, t in np.ndindex(u.shape):
+        for j in range(min(t + 1, k.shape[1])):
+            p[i, c, t] += float(k[filter_of(k, c), j]) * float(u[i, c, t - j])
+        if bias is not None:
+            p[i, c, t] += float(bias[c]) * float(u[i, c, t])
+    y = p if gate is None else p * gate
+    return (y.astype(u.dtype),), (p,)
+
+
+def filter_of(k: Array, c: int) -> int:
+    """Return the row of k that channel c is convolved with."""
+    return c if k.shape[0] > 1 else 0
+
+
+def fft_conv_vjp(
+    cotangents: Sequence[Optional],
+    needs: Sequence[bool],
+    inputs: Sequence[Optional],
+    residuals: Sequence[Array],
+) -> tuple[Optional, ...]:
+    """Return the gradients of u, k, bias and gate.
+
+    With gp_t = g_t gate_t: every u that y_t saw gets gp_t times the tap that saw it, and every tap
+    gets gp_t times the u it saw; the bias gets the sum of gp_t u_t, the gate g_t p_t.
+    """
+    u, k, bias, gate = inputs
+    assert u is not None and k is not None
+    g = cotangent(cotangents[0], u.shape)
+    gu, gk, gbias = zeros(u), zeros(k), np.zeros(u.shape[1])
+    for i, c, t in np.ndindex(u.shape):
+        gp = g[i, c, t] * (1.0 if gate is None else float(gate[i, c, t]))
+        row = filter_of(k, c)
+        for j in range(min(t + 1, k.shape[1])):
+            gu[i, c, t - j] += gp * float(k[row, j])
+            gk[row, j] += gp * float(u[i, c, t - j])
+        if bias is not None:
+            gu[i, c, t] += gp * float(bias[c])
+        gbias[c] += gp * float(u[i, c, t])
+    return wanted([gu, gk, gbias, g * residuals[0]], needs, inputs)
+
+
 # Selective scan, for each sequence and channel, with h, A, B and C vectors of n numbers:
 #   s_t = delta_t + bias, through softplus if asked
 #   h_t = exp(s_t A) h_(t-1) + s_t B_t u_t
@@ -627,6 +674,8 @@ KERNELS: tuple[Callable[..., Any], ...] = (
     cross_entropy_vjp,
     causal_conv1d,
     causal_conv1d_vjp,
+    fft_conv,
+    fft_conv_vjp,
     selective_scan,
     selective_scan_vjp,
     adamw_,

@@ -74,7 +74,7 @@ def get(device: str | Device) -> ComputeBackend:
     DeviceError : no backend serves it; the message says which there are, or what is missing.
     BackendError : what serves it lacks a part of `ComputeBackend`.
     """
-    name = device.name if isinstance(device, Device) else device
+    name = device if isinstance(device, str) else str(device)
     found = _backends.get(name)
     if found is None:
         with _lock:

@@ -147,6 +147,7 @@ def asarray(
     ValueRangeError : ``copy`` is False and the values cannot be shared.
     """
     wanted = None if dtype is None else dtypes.parse(dtype)
+    copy = None if copy is None else dtypes.as_flag("asarray", "copy", copy)
     if isinstance(data, Tensor):
         result = data if device is None else data.to(device)
         if wanted is not None and result.dtype != wanted:
@@ -215,10 +216,10 @@ def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike, **extra
     size = shapes.as_shape(name, shape)
     try:
         return Tensor(make(size, *extra.values(), dtype=kind), backend)
-    except OverflowError as error:
+    except (OverflowError, TypeError) as error:  # the second comes from bfloat16
         values = ", ".join(map(str, extra.values()))
         raise DTypeError(f"{name}: {values} does not fit {kind}.") from error
-    except ValueError as error:
+    except (MemoryError, ValueError) as error:
         raise ShapeError(f"{name}: shape {size} is too large: {error}.") from error
 
 
@@ -313,7 +314,10 @@ def arange(
         else dtypes.parse(dtype)
     )
     backend = _backend(device)
-    return Tensor(backend.arange(start, stop, step, dtype=kind), backend)
+    try:
+        return Tensor(backend.arange(start, stop, step, dtype=kind), backend)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ShapeError(f"arange: {start} to {stop} by {step} is too long: {error}.") from error
 
 
 def linspace(
@@ -338,7 +342,11 @@ def linspace(
         raise ValueRangeError(f"linspace: num={num} is negative.")
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     backend = _backend(device)
-    values = np.linspace(float(start), float(stop), num, endpoint=bool(endpoint)).astype(kind)
+    endpoint = dtypes.as_flag("linspace", "endpoint", endpoint)
+    try:
+        values = np.linspace(float(start), float(stop), num, endpoint=endpoint).astype(kind)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ShapeError(f"linspace: {num} values are too many: {error}.") from error
     return Tensor(backend.asarray(values), backend)
 
 
@@ -353,4 +361,8 @@ def eye(
     shape = shapes.as_shape("eye", (rows, rows if columns is None else columns))
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     backend = _backend(device)
-    return Tensor(backend.eye(*shape, k=dtypes.as_integer("eye", "k", k), dtype=kind), backend)
+    diagonal = dtypes.as_integer("eye", "k", k)
+    try:
+        return Tensor(backend.eye(*shape, k=diagonal, dtype=kind), backend)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ShapeError(f"eye: shape {shape} or k={diagonal} is too large: {error}.") from error

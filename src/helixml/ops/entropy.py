@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from helixml import dtypes
 from helixml._core.op import composite, primitive
-from helixml._core.samples import domain, floats, sample, values
+from helixml._core.samples import Failure, domain, floats, sample, values
 from helixml._core.tensor import Tensor, as_tensor
+from helixml.errors import DTypeError
 from helixml.ops.activation import softplus
+from helixml.ops.creation import zeros
 from helixml.ops.elementwise import chain, log, log1p, quotient, where
 from helixml.ops.logic import equal, greater, greater_equal, isnan, less, logical_and, logical_or
 from helixml.ops.movement import as_float
@@ -38,6 +41,10 @@ def _weighted(name, summary, logarithm, edge, gradient, low):
     Returns
     -------
     Tensor of the broadcast shape and a float dtype.
+
+    Raises
+    ------
+    DTypeError : an operand is complex.
 
     Notes
     -----
@@ -90,11 +97,15 @@ def entr(x: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -129,6 +140,10 @@ def rel_entr(x: Tensor, y: Tensor) -> Tensor:
     -------
     Tensor of the broadcast shape and a float dtype.
 
+    Raises
+    ------
+    DTypeError : an operand is complex.
+
     Notes
     -----
     Gradient: g (log(x / y) + 1) and -g x / y where both are positive, 0 elsewhere.
@@ -141,7 +156,7 @@ def rel_entr(x: Tensor, y: Tensor) -> Tensor:
     nothing = logical_and(equal(x, 0), greater_equal(y, 0))
     unknown = logical_or(isnan(x), isnan(y))
     p, q = where(positive, x, 1), where(positive, y, 1)
-    value = where(positive, p * log(p / q), math.inf)
+    value = where(positive, xlogy(p, p / q), math.inf)
     return where(unknown, math.nan, where(nothing, 0, value))
 
 
@@ -162,11 +177,15 @@ logit = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape. 0 and 1 give infinities, what lies outside them nan.
+    x : Tensor, any shape, real. 0 and 1 give infinities, what lies outside them nan.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -194,11 +213,15 @@ def log_sigmoid(x: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -210,7 +233,15 @@ def log_sigmoid(x: Tensor) -> Tensor:
     >>> hx.log_sigmoid(hx.tensor([-1000.0, 0.0]))
     tensor([-1.000000e+03, -6.931472e-01])
     """
+    if dtypes.kind(x.dtype) == "c":
+        raise DTypeError(f"log_sigmoid: x must be real, not {x.dtype}.")
     return -softplus(-as_float(x))
+
+
+@log_sigmoid.errors
+def _():
+    z = zeros(2, "complex64")
+    yield Failure(lambda: log_sigmoid(z), DTypeError, r"x must be real, not complex64")
 
 
 @log_sigmoid.samples

@@ -21,7 +21,7 @@ from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
-from helixml.ops.creation import asarray
+from helixml.ops.creation import asarray, zeros
 from helixml.ops.elementwise import multiply
 from helixml.ops.indexing import part, place
 from helixml.ops.numbers import conj
@@ -37,12 +37,6 @@ def opposite(op, norm):
     if not isinstance(norm, str) or norm not in _OPPOSITE:
         raise ValueRangeError(f"{op}: norm={norm!r:.80}. Hint: {', '.join(map(repr, _OPPOSITE))}.")
     return _OPPOSITE[norm]
-
-
-def _zeros(*shape, dtype=None):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape, dtype)
 
 
 def _resized(x, axis, n):
@@ -67,28 +61,33 @@ def _length(op, n, default):
     return n
 
 
-def _oracle(function):
-    """Return NumPy's function with results of 32 bits for numbers of fewer, and for integers."""
+def _oracle(name):
+    """Return NumPy's function of that name, but integers count as float32."""
 
     def oracle(x, n=None, axis=-1, norm="backward"):
         exact = x.dtype == np.float64 or x.dtype.kind == "c"
-        return function(x if exact else x.astype(np.float32), n, axis, norm)
+        if x.shape[axis] == 0:
+            x = np.zeros((*x.shape[:-1], 1))
+        return getattr(np.fft, name)(x if exact else x.astype(np.float32), n, axis, norm)
 
     return oracle
 
 
-def _transform(name, documentation, oracle, size_of=lambda m: m, real=False):
+def _transform(name, documentation, size_of=lambda m: m, real=False):
     """Make the primitive of that name; ``size_of`` is its default n, ``real`` refuses complex."""
 
     def forward(B, x: Array, n: int | None = None, axis: int = -1, norm: Norm = "backward"):
         if B.dtype_of(x) in dtypes.HALVES:
             x = B.astype(x, dtypes.float32)
+        if x.shape[axis] == 0:  # of which NumPy's irfft reads the first number all the same
+            shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+            x = B.zeros(shape, dtype=B.dtype_of(x))
         return getattr(B, name)(x, n=n, axis=axis, norm=norm)
 
     forward.__name__ = name
     forward.__module__ = __name__
     forward.__doc__ = documentation
-    op = primitive(forward, dtype="float", oracle=_oracle(oracle))
+    op = primitive(forward, dtype="float", oracle=_oracle(name))
     op.options["exact_dtype"] = False
 
     @op.prepare
@@ -109,16 +108,17 @@ def _transform(name, documentation, oracle, size_of=lambda m: m, real=False):
         yield sample((2, 2), axis=0, n=2, orders=1)
         yield sample((4,), n=1, orders=1)
         yield sample((0, 3), orders=1)
+        yield sample((2, 0), n=4, orders=1)
 
     @op.errors
     def _():
-        x = _zeros(2, 3)
+        x = zeros((2, 3))
         yield Failure(lambda: op(x, n=0), ShapeError, rf"{name}: a transform of length n=0")
         yield Failure(lambda: op(x, axis=2), ShapeError, rf"{name}: axis 2 is out of range")
         yield Failure(lambda: op(x, norm="full"), ValueRangeError, rf"{name}: norm='full'")
-        yield Failure(lambda: op(_zeros()), ShapeError, r"a scalar has no axes")
+        yield Failure(lambda: op(zeros(())), ShapeError, r"a scalar has no axes")
         if real:
-            z = _zeros(2, dtype="complex64")
+            z = zeros(2, "complex64")
             yield Failure(lambda: op(z), DTypeError, rf"{name}: x must be real, not complex64")
 
     return op
@@ -160,7 +160,6 @@ fft = _transform(
     >>> hx.fft.fft(hx.tensor([1.0, 2.0, 3.0, 4.0]))
     tensor([10.+0.j, -2.+2.j, -2.+0.j, -2.-2.j], dtype=complex64)
     """,
-    np.fft.fft,
 )
 ifft = _transform(
     "ifft",
@@ -192,7 +191,6 @@ ifft = _transform(
     >>> hx.real(hx.fft.ifft(hx.fft.fft(hx.tensor([1.0, 2.0, 3.0, 4.0]))))
     tensor([1., 2., 3., 4.])
     """,
-    np.fft.ifft,
 )
 rfft = _transform(
     "rfft",
@@ -227,7 +225,6 @@ rfft = _transform(
     >>> hx.fft.rfft(hx.tensor([1.0, 2.0, 3.0, 4.0]))
     tensor([10.+0.j, -2.+2.j, -2.+0.j], dtype=complex64)
     """,
-    np.fft.rfft,
     real=True,
 )
 irfft = _transform(
@@ -261,7 +258,6 @@ irfft = _transform(
     >>> hx.fft.irfft(hx.fft.rfft(hx.tensor([1.0, 2.0, 3.0])), n=3)
     tensor([1., 2., 3.])
     """,
-    np.fft.irfft,
     size_of=lambda m: 2 * (m - 1),
 )
 
@@ -319,11 +315,7 @@ def _(out, axis):
 # Of numbers whose transform is real
 
 
-def _hermitian_oracle(function):
-    return _oracle(lambda x, n, axis, norm: function(x, n, axis, norm))
-
-
-@composite(oracle=_hermitian_oracle(np.fft.hfft))
+@composite(oracle=_oracle("hfft"))
 def hfft(x: Tensor, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> Tensor:
     """Transform numbers with x_(-j) = conj(x_j), of which half are given, to real frequencies.
 
@@ -351,7 +343,7 @@ def hfft(x: Tensor, n: int | None = None, axis: int = -1, norm: Norm = "backward
     return irfft(conj(x), n, axis, opposite("hfft", norm))
 
 
-@composite(oracle=_hermitian_oracle(np.fft.ihfft))
+@composite(oracle=_oracle("ihfft"))
 def ihfft(x: Tensor, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> Tensor:
     """Transform back from real frequencies; positions up to n / 2: the inverse of `hfft`.
 
@@ -387,15 +379,15 @@ for _op in (hfft, ihfft):
 
 @hfft.errors
 def _():
-    yield Failure(lambda: hfft(_zeros(1)), ShapeError, r"irfft: a transform of length n=0")
-    yield Failure(lambda: hfft(_zeros(2), norm=None), ValueRangeError, r"hfft: norm=None")
+    yield Failure(lambda: hfft(zeros(1)), ShapeError, r"irfft: a transform of length n=0")
+    yield Failure(lambda: hfft(zeros(2), norm=None), ValueRangeError, r"hfft: norm=None")
 
 
 @ihfft.errors
 def _():
-    z = _zeros(2, dtype="complex64")
+    z = zeros(2, "complex64")
     yield Failure(lambda: ihfft(z), DTypeError, r"rfft: x must be real, not complex64")
-    yield Failure(lambda: ihfft(_zeros(2), norm=1), ValueRangeError, r"ihfft: norm=1")
+    yield Failure(lambda: ihfft(zeros(2), norm=1), ValueRangeError, r"ihfft: norm=1")
 
 
 # Along several axes
@@ -428,17 +420,19 @@ def _each(function, x, pairs, norm):
     return x
 
 
-def _many_oracle(function):
-    def oracle(x, s=None, axes=None, norm="backward"):
+def _many_oracle(name, default=None):
+    """Return NumPy's function of that name, of several axes; see `_oracle`."""
+
+    def oracle(x, s=None, axes=default, norm="backward"):
         exact = x.dtype == np.float64 or x.dtype.kind == "c"
         if axes is None and s is not None:
             axes = tuple(range(-len(s), 0))
-        return function(x if exact else x.astype(np.float32), s, axes, norm)
+        return getattr(np.fft, name)(x if exact else x.astype(np.float32), s, axes, norm)
 
     return oracle
 
 
-@composite(oracle=_many_oracle(np.fft.fftn))
+@composite(oracle=_many_oracle("fftn"))
 def fftn(
     x: Tensor,
     s: Sequence[int] | None = None,
@@ -472,7 +466,7 @@ def fftn(
     return _each(fft, x, _sizes("fftn", x, s, axes), norm)
 
 
-@composite(oracle=_many_oracle(np.fft.ifftn))
+@composite(oracle=_many_oracle("ifftn"))
 def ifftn(
     x: Tensor,
     s: Sequence[int] | None = None,
@@ -503,7 +497,7 @@ def ifftn(
     return _each(ifft, x, _sizes("ifftn", x, s, axes), norm)
 
 
-@composite(oracle=_many_oracle(np.fft.rfftn))
+@composite(oracle=_many_oracle("rfftn"))
 def rfftn(
     x: Tensor,
     s: Sequence[int] | None = None,
@@ -537,7 +531,7 @@ def rfftn(
     return _each(fft, rfft(x, n, axis, norm), others, norm)
 
 
-@composite(oracle=_many_oracle(np.fft.irfftn))
+@composite(oracle=_many_oracle("irfftn"))
 def irfftn(
     x: Tensor,
     s: Sequence[int] | None = None,
@@ -570,7 +564,7 @@ def irfftn(
     return irfft(_each(ifft, x, others, norm), n, axis, norm)
 
 
-def _of_planes(name, many, oracle):
+def _of_planes(name, many):
     """Make the transform along two axes, the last ones if not told otherwise."""
 
     def function(
@@ -598,7 +592,7 @@ def _of_planes(name, many, oracle):
     ------
     ShapeError : lengths and axes do not match. ValueRangeError : another ``norm``.
     """
-    op = composite(function, oracle=_many_oracle(oracle))
+    op = composite(function, oracle=_many_oracle(name, (-2, -1)))
 
     @op.samples
     def _():
@@ -607,21 +601,15 @@ def _of_planes(name, many, oracle):
 
     @op.errors
     def _():
-        yield Failure(lambda: op(_zeros(3)), ShapeError, rf"{many.name}: axis -2 is out of range")
+        yield Failure(lambda: op(zeros(3)), ShapeError, rf"{many.name}: axis -2 is out of range")
 
     return op
 
 
-fft2 = _of_planes("fft2", fftn, lambda x, s, axes, norm: np.fft.fftn(x, s, axes or (-2, -1), norm))
-ifft2 = _of_planes(
-    "ifft2", ifftn, lambda x, s, axes, norm: np.fft.ifftn(x, s, axes or (-2, -1), norm)
-)
-rfft2 = _of_planes(
-    "rfft2", rfftn, lambda x, s, axes, norm: np.fft.rfftn(x, s, axes or (-2, -1), norm)
-)
-irfft2 = _of_planes(
-    "irfft2", irfftn, lambda x, s, axes, norm: np.fft.irfftn(x, s, axes or (-2, -1), norm)
-)
+fft2 = _of_planes("fft2", fftn)
+ifft2 = _of_planes("ifft2", ifftn)
+rfft2 = _of_planes("rfft2", rfftn)
+irfft2 = _of_planes("irfft2", irfftn)
 
 
 def _several(op):
@@ -637,10 +625,10 @@ def _several(op):
 
     @op.errors
     def _():
-        x, name = _zeros(2, 3), op.name
+        x, name = zeros((2, 3)), op.name
         yield Failure(lambda: op(x, axes=(0, 0)), ShapeError, rf"{name}: axes .* repeat an axis")
         yield Failure(lambda: op(x, s=(2,), axes=(0, 1)), ShapeError, rf"{name}: 1 lengths")
-        yield Failure(lambda: op(_zeros()), ShapeError, rf"{name}: there are no axes")
+        yield Failure(lambda: op(zeros(())), ShapeError, rf"{name}: there are no axes")
         yield Failure(lambda: op(x, norm="full"), ValueRangeError, r"norm='full'")
 
 

@@ -51,7 +51,7 @@ def fftfreq(
     >>> hx.fft.fftfreq(4)
     tensor([ 0.  ,  0.25, -0.5 , -0.25])
     """
-    return _frequencies("fftfreq", np.fft.fftfreq, n, d, dtype, device)
+    return _frequencies("fftfreq", n, d, dtype, device)
 
 
 def rfftfreq(
@@ -80,10 +80,10 @@ def rfftfreq(
     >>> hx.fft.rfftfreq(4, d=0.5)
     tensor([0. , 0.5, 1. ])
     """
-    return _frequencies("rfftfreq", np.fft.rfftfreq, n, d, dtype, device)
+    return _frequencies("rfftfreq", n, d, dtype, device)
 
 
-def _frequencies(name, function, n, d, dtype, device):
+def _frequencies(name, n, d, dtype, device):
     if dtypes.as_integer(name, "n", n) < 1:
         raise ShapeError(f"{name}: a transform of length n={n}. Hint: n must be at least 1.")
     if dtypes.as_number(name, "d", d) == 0:
@@ -91,7 +91,7 @@ def _frequencies(name, function, n, d, dtype, device):
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     if not dtypes.is_floating(kind):
         raise DTypeError(f"{name}: frequencies are floats, not {kind}.")
-    return asarray(function(n, d).astype(kind), device=device)
+    return asarray(getattr(np.fft, name)(n, d).astype(kind), device=device)
 
 
 # Shifts

@@ -19,16 +19,29 @@ _FILES = {
     "gamma": "digamma gammaln lgamma",
     "grids": "geomspace logspace ravel_multi_index tri tril_indices triu_indices unravel_index",
     "long_convolution": "fft_conv",
+    "loss": (
+        "binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss huber_loss "
+        "kl_div l1_loss mse_loss nll_loss poisson_nll_loss smooth_l1_loss"
+    ),
+    "margin": (
+        "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss "
+        "multilabel_margin_loss soft_margin_loss triplet_margin_loss"
+    ),
     "matrices": "kron",
     "nans": "nan_to_num nanmax nanmean nanmin nanprod nanstd nansum nanvar",
     "normalisation": "batch_norm group_norm instance_norm local_response_norm normalize",
     "norms": "cosine_similarity",
     "padding": "pad",
+    "piecewise": (
+        "celu elu gelu_tanh glu hardshrink hardsigmoid hardswish hardtanh leaky_relu "
+        "mish prelu relu6 selu softmin softshrink softsign tanhshrink threshold"
+    ),
     "pooling": (
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
         "adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d "
         "max_pool2d max_pool3d"
     ),
+    "quantize": "dequantize fake_quantize quantize",
     "ranking": "kthvalue median nanmedian nanquantile quantile topk",
     "rearranging": "flatten fliplr flipud ravel rot90 swapaxes unflatten",
     "resampling": "channel_shuffle interpolate pixel_shuffle pixel_unshuffle",

@@ -247,6 +247,9 @@ def softmax(x: Tensor, axis: int = -1):
     Tensor, same shape, a float dtype; sums to 1 along ``axis``.
     """
     x = as_float(x)
+    if not x.size:  # there is no maximum
+        shapes.normalize_axis("softmax", axis, x.ndim)
+        return exp(x)
     top = reduction.max(x, axis=axis, keepdims=True).detach()
     e = exp(x - top)
     return divide(e, reduction.sum(e, axis=axis, keepdims=True))
@@ -270,6 +273,7 @@ softmax.flops_vjp(_softmax_flops_vjp)
 def _():
     yield sample((3, 4))
     yield sample((2, 3, 4), axis=1)
+    yield sample((2, 0))
 
 
 def _log_softmax_oracle(x, axis=-1):
@@ -290,6 +294,8 @@ def log_softmax(x: Tensor, axis: int = -1):
     Tensor, same shape, a float dtype.
     """
     axis = shapes.normalize_axis("log_softmax", axis, x.ndim)
+    if not x.size:  # there is no maximum
+        return exp(x)
     return x - reduction.logsumexp(x, axis=axis, keepdims=True)
 
 
@@ -307,6 +313,8 @@ def _():
     yield sample((3, 4))
     yield sample((3, 4), axis=0)
     yield sample(values(1000.0, 0.0, -1000.0))
+    yield sample((2, 0), axis=0)
+    yield sample((2, 0))
 
 
 # Losses

@@ -15,9 +15,12 @@ from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, domain, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, NotDifferentiableError, ValueRangeError
-from helixml.ops.elementwise import chain, exp
+from helixml.ops.creation import arange
+from helixml.ops.elementwise import abs, chain, exp, log, maximum, sqrt, trunc, where
 from helixml.ops.entropy import xlogy
-from helixml.ops.movement import as_float
+from helixml.ops.logic import greater, greater_equal, less, logical_and
+from helixml.ops.movement import as_float, broadcast_to, cast, expand_dims
+from helixml.ops.reduction import sum
 from helixml.ops.special import of_one, real_only, scipy_oracle
 
 Array = Any  # a raw array of the backend
@@ -31,11 +34,15 @@ digamma = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape. It has poles at 0, -1, -2, ...
+    x : Tensor, any shape, real. It has poles at 0, -1, -2, ...
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -67,7 +74,7 @@ def digamma_derivative(B, x: Array, n: int):
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
     n : int, in [0, 170].
 
     Returns
@@ -123,7 +130,7 @@ def polygamma(n: int, x: Tensor) -> Tensor:
     Parameters
     ----------
     n : int, in [0, 170]; 0 is digamma itself.
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
@@ -155,11 +162,15 @@ gammaln = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape. Whole numbers up to 0 give inf.
+    x : Tensor, any shape, real. Whole numbers up to 0 give inf.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -189,11 +200,15 @@ gamma = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape. It has poles at 0, -1, -2, ...
+    x : Tensor, any shape, real. It has poles at 0, -1, -2, ...
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -213,7 +228,7 @@ def _():
 def _multigammaln_oracle(a, d):
     from scipy import special
 
-    total = sum(special.gammaln(a - 0.5 * j) for j in range(d))
+    total = np.sum([special.gammaln(a - 0.5 * j) for j in range(d)], axis=0)
     return total + d * (d - 1) / 4 * np.log(np.pi)
 
 
@@ -273,6 +288,10 @@ def betaln(B, a: Array, b: Array):
     -------
     Tensor of the broadcast shape and a float dtype.
 
+    Raises
+    ------
+    DTypeError : an operand is complex.
+
     Notes
     -----
     Gradient: g (digamma(a) - digamma(a + b)), and likewise for b. Where a is a million times b, 10
@@ -292,6 +311,10 @@ def beta(B, a: Array, b: Array):
     Returns
     -------
     Tensor of the broadcast shape and a float dtype.
+
+    Raises
+    ------
+    DTypeError : an operand is complex.
 
     Notes
     -----
@@ -324,18 +347,6 @@ for _op in (betaln, beta):
         yield sample(values(1.0, 1e5, np.nan), values(1.0, 3.0, 1.0), value_only=True)
 
 
-def _undifferentiable(op, name):
-    """Make a rule that says that there is none."""
-
-    def rule(g):
-        raise NotDifferentiableError(
-            f"{op.name}: has no derivative with respect to {name!r} in closed form. "
-            f"Hint: detach() that input if its gradient should be ignored."
-        )
-
-    op.vjp(name)(rule)
-
-
 @primitive(dtype="float", oracle=scipy_oracle("gammainc"))
 def gammainc(B, a: Array, x: Array):
     """Return the incomplete gamma function, the integral of t^(a-1) e^-t from 0 to x over Gamma(a).
@@ -349,9 +360,15 @@ def gammainc(B, a: Array, x: Array):
     -------
     Tensor of the broadcast shape and a float dtype, values in [0, 1].
 
+    Raises
+    ------
+    DTypeError : an operand is complex.
+
     Notes
     -----
-    Gradient for x: g x^(a-1) e^-x / Gamma(a). That for a is not known in closed form, and raises
+    Gradient for x: g x^(a-1) e^-x / Gamma(a); for a: g sum over n of w_n (log(x) - digamma(a+n+1))
+    with w_n = x^(a+n) e^-x / Gamma(a+n+1), which add up to the function itself. About 20 sqrt(x)
+    terms are formed for each value, in float64; where there are more than 100,000, it raises
     `NotDifferentiableError`.
 
     Examples
@@ -376,9 +393,13 @@ def gammaincc(B, a: Array, x: Array):
     -------
     Tensor of the broadcast shape and a float dtype, values in [0, 1].
 
+    Raises
+    ------
+    DTypeError : an operand is complex.
+
     Notes
     -----
-    Gradient for x: -g x^(a-1) e^-x / Gamma(a). That for a raises `NotDifferentiableError`.
+    Gradient: that of `gammainc`, negative.
     """
     return B.special("gammaincc", a, x)
 
@@ -389,17 +410,49 @@ def _density(g, a, x):
     return exp(xlogy(a - 1, x) - x - gammaln(a))
 
 
+_MOST_TERMS = 100_000
+
+
+def _slope_of_order(g, a, x):
+    """Return the derivative of gammainc for a, by the terms of its series (DLMF 8.7.1).
+
+    As probabilities of Poisson they lie around a + n = x, and 10 sqrt(x) away nothing is left.
+    """
+    a, x = (cast(as_tensor("gammainc", v, g), dtypes.float64) for v in (a, x))
+    a, x = broadcast_to(a, g.shape), broadcast_to(x, g.shape)
+    valid = logical_and(greater(a, 0), greater_equal(x, 0))
+    near = less(abs(x - a), 100 * sqrt(maximum(a, x)) + 1000)  # else it is 0 or 1, whatever a is
+    counts = logical_and(logical_and(valid, greater(x, 0)), near)
+    a, x = where(counts, a, 1), where(counts, x, 1)
+    count = 50 + 20 * math.isqrt(int(x.detach().numpy().max(initial=0)) + 1)
+    if count > _MOST_TERMS:
+        raise NotDifferentiableError(
+            f"gammainc: the derivative with respect to 'a' takes {count} terms for each value. "
+            "Hint: detach() that input if its gradient should be ignored."
+        )
+    first = trunc(maximum(x - a - 10 * sqrt(x), 0)).detach()
+    order = expand_dims(a + first, -1) + arange(count, dtype=dtypes.float64, device=g.device)
+    x = expand_dims(x, -1)
+    weight = exp(order * log(x) - x - gammaln(order + 1))
+    slope = sum(weight * (log(x) - digamma(order + 1)), axis=-1)
+    return where(counts, slope, where(valid, 0.0, math.nan))
+
+
+gammainc.vjp("a")(lambda g, a, x: chain(g, _slope_of_order(g, a, x)))
+gammaincc.vjp("a")(lambda g, a, x: chain(-g, _slope_of_order(g, a, x)))
 gammainc.vjp("x")(lambda g, a, x: chain(g, _density(g, a, x)))
 gammaincc.vjp("x")(lambda g, a, x: chain(-g, _density(g, a, x)))
 
 for _op in (gammainc, gammaincc):
     real_only(_op)
-    _undifferentiable(_op, "a")
     _op.flops(lambda out: out.size)
 
     @_op.samples
     def _():
-        yield sample(integers(3, 4, low=1, high=5), floats(3, 4, low=0.5, high=4.0))
+        yield sample(floats(3, 4, low=0.5, high=4.0), floats(3, 4, low=0.5, high=4.0))
+        yield sample(integers(3, 1, low=1, high=5), floats(2, 1, 4, low=0.5, high=4.0))
+        yield sample(floats(4, low=20.0, high=40.0), floats(4, low=15.0, high=50.0), kinds="f")
+        yield sample(floats(3, low=0.5), 2)
         yield sample(0.5, floats(2, 3, low=0.2, high=4.0))
         yield sample(7.3, floats(3, low=2.0, high=12.0))
         yield sample(integers(2, 1, low=1, high=5), floats(0, low=0.5))
@@ -418,6 +471,10 @@ def zeta(B, x: Array, q: Array = 1):
     Returns
     -------
     Tensor of the broadcast shape and a float dtype.
+
+    Raises
+    ------
+    DTypeError : an operand is complex.
 
     Notes
     -----
@@ -439,8 +496,15 @@ def _(g, x, q):
     return chain(g, -x * zeta(x + 1, q))
 
 
+@zeta.vjp("x")
+def _(g):
+    raise NotDifferentiableError(
+        "zeta: has no derivative with respect to 'x' in closed form. "
+        "Hint: detach() that input if its gradient should be ignored."
+    )
+
+
 real_only(zeta)
-_undifferentiable(zeta, "x")
 zeta.flops(lambda out: out.size)
 
 

@@ -14,6 +14,7 @@ from helixml._core import cost
 from helixml._core.op import primitive
 from helixml._core.samples import domain, pairs, sample, values
 from helixml.ops.elementwise import chain, quotient, sigmoid
+from helixml.ops.special import real_only
 
 Array = Any  # a raw array of the backend
 
@@ -58,11 +59,15 @@ def exp2(B, x: Array):
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Examples
     --------
@@ -73,6 +78,7 @@ def exp2(B, x: Array):
     return B.pow(B.full((), 2, dtype=B.dtype_of(x)), x)
 
 
+real_only(exp2)
 exp2.vjp("x")(lambda g, out: chain(g, out * math.log(2)))
 exp2.flops(cost.each)
 

@@ -201,7 +201,8 @@ def sum_to(B, x: Array, shape: tuple[int, ...]):
     Tensor of that shape.
     """
     axes, _ = shapes.sum_axes(tuple(x.shape), shape)
-    return B.reshape(B.sum(x, axis=axes, keepdims=True), shape)
+    total = B.ensure(B.sum(x, axis=axes, keepdims=True))  # of a scalar NumPy makes a number
+    return B.reshape(total, shape)
 
 
 @sum_to.prepare_shapes
@@ -221,6 +222,7 @@ def _():
     yield sample((2, 3, 4), shape=(3, 1))
     yield sample((2, 3), shape=())
     yield sample((0, 3), shape=(3,))
+    yield sample((), shape=())
 
 
 @sum_to.errors

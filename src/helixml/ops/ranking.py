@@ -49,12 +49,20 @@ class KthValue(NamedTuple):
 
 
 def _topk_oracle(x, k, axis=-1, *, largest=True, sorted=True):
-    order = np.argsort(-x if largest else x, axis=axis, kind="stable")
-    if largest:  # nan first
-        order = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
-        order = x.shape[axis] - 1 - order
-    order = np.take(order, np.arange(k), axis=axis)
+    rows = np.moveaxis(x, axis, -1)
+    order = np.zeros((*rows.shape[:-1], k), np.int64)
+    for place in np.ndindex(rows.shape[:-1]):
+        keys = [(math.isnan(v), 0.0 if math.isnan(v) else float(v)) for v in rows[place]]
+        if largest:
+            keys = [(-nan, -v) for nan, v in keys]
+        order[place] = np.array(_in_order(keys)[:k], np.int64)
+    order = np.moveaxis(order, -1, axis)
     return np.take_along_axis(x, order, axis), order
+
+
+def _in_order(keys):
+    """Return the positions that sort ``keys``."""
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 @composite(oracle=_topk_oracle)

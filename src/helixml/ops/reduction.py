@@ -503,7 +503,8 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False):
     """
     axes = shapes.normalize_axes("logsumexp", axis, x.ndim)
     x = as_float(x)
-    top = max(x, axis=axes, keepdims=True).detach()
+    parts = real(x) if dtypes.kind(x.dtype) == "c" else x  # the phase stays that of the sum
+    top = max(parts, axis=axes, keepdims=True).detach()
     top = where(isfinite(top), top, 0)
     from helixml.ops.elementwise import exp
 

@@ -211,7 +211,7 @@ def diff(
     x : Tensor with at least one axis, numbers.
     prepend, append : Tensor to join before and after ``x`` along ``axis`` first, or None.
     axis : int.
-    n : how often differences are taken.
+    n : how often differences are taken; for 0, ``x`` is the result and nothing is joined.
 
     Returns
     -------
@@ -230,11 +230,11 @@ def diff(
     axis = shapes.normalize_axis("diff", axis, x.ndim)
     if dtypes.as_integer("diff", "n", n) < 0:
         raise ValueRangeError(f"diff: n={n} is negative.")
+    if n == 0:
+        return positive(x)
     parts = [part for part in (prepend, x, append) if part is not None]
     if len(parts) > 1:
         x = concat(parts, axis=axis)
-    if n == 0:
-        return positive(x)
     for _ in range(min(n, x.shape[axis])):  # then nothing is left
         x = subtract(x[_within(axis, slice(1, None))], x[_within(axis, slice(None, -1))])
     return x

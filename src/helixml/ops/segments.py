@@ -19,7 +19,7 @@ from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeErro
 from helixml.ops.elementwise import divide, where
 from helixml.ops.indexing import take, take_adjoint
 from helixml.ops.logic import equal
-from helixml.ops.movement import as_float, broadcast_to, cast
+from helixml.ops.movement import as_float, cast
 from helixml.ops.scan import linear_scan
 
 Array = Any
@@ -228,10 +228,8 @@ def segment_prod(
     tensor([4., 2.])
     """
     count, axis = _prepared("segment_prod", x, segment_ids, num_segments, axis)
-    dtype = x.dtype
-    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-    if x.size == 0 or count == 0:
-        return broadcast_to(cast(as_tensor("segment_prod", 1, x), dtype), shape)
+    if x.size == 0 or count == 0:  # every segment is empty
+        return take_adjoint(x, segment_ids, axis=axis, size=count) + 1
     host = segment_ids._backend.to_numpy(segment_ids._array).astype(np.int64)
     order = np.argsort(host, kind="stable")
     ids = host[order]

@@ -64,11 +64,15 @@ def erf(B, x: Array):
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype; 16-bit floats are computed in float32.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -104,11 +108,15 @@ erfc = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -138,11 +146,15 @@ erfcx = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -165,11 +177,15 @@ erfinv = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape. -1 and 1 give infinities, what lies outside them nan.
+    x : Tensor, any shape, real. -1 and 1 give infinities, what lies outside them nan.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -197,11 +213,15 @@ erfcinv = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape. 0 and 2 give infinities, what lies outside them nan.
+    x : Tensor, any shape, real. 0 and 2 give infinities, what lies outside them nan.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -228,11 +248,15 @@ def ndtr(x: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -259,11 +283,15 @@ ndtri = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape, probabilities. 0 and 1 give infinities, what lies outside them nan.
+    x : Tensor, any shape, real, probabilities. 0 and 1 give infinities, what lies outside them nan.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -285,11 +313,15 @@ log_ndtr = of_one(
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----

@@ -41,7 +41,7 @@ def _atleast(rank, where, oracle):
 
     Returns
     -------
-    Tensor of the same values. New axes stand in front, the third of three behind.
+    Tensor of the same values; new axes stand in front, but the third of three stands last.
     """
     op = composite(forward, oracle=oracle)
 

@@ -18,6 +18,7 @@ from helixml._core.samples import domain, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.ops.elementwise import abs, chain, sqrt, square, where
 from helixml.ops.logic import less
+from helixml.ops.special import real_only
 
 Array = Any  # a raw array of the backend
 
@@ -250,11 +251,15 @@ def sinc(B, x: Array):
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape, real.
 
     Returns
     -------
     Tensor, same shape, a float dtype.
+
+    Raises
+    ------
+    DTypeError : ``x`` is complex.
 
     Notes
     -----
@@ -271,6 +276,9 @@ def sinc(B, x: Array):
     z = B.multiply(pi, x)
     at_zero = B.equal(z, zero)
     return B.where(at_zero, one, B.divide(B.sin(z), B.where(at_zero, one, z)))
+
+
+real_only(sinc)
 
 
 @sinc.vjp("x")

@@ -18,9 +18,9 @@ from helixml._core.samples import Failure, booleans, floats, integers, sample, v
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import divide, maximum, minimum, multiply, pow, where
-from helixml.ops.indexing import fetched, getitem, spread_out, take
-from helixml.ops.indices import Selection, plain, select, show
-from helixml.ops.movement import broadcast_to, cast, reshape
+from helixml.ops.indexing import fetched, getitem, place, spread_out, take
+from helixml.ops.indices import HostArray, Selection, plain, select, show
+from helixml.ops.movement import broadcast_to, cast, permute_dims, reshape
 from helixml.ops.segments import segment_max, segment_min, segment_prod
 
 How = Literal["add", "multiply", "divide", "power", "max", "min"]
@@ -84,37 +84,47 @@ def replaced(x: Tensor, index: Any, value: Tensor):
     Notes
     -----
     Gradient: g where nothing was written, and g at the index for what was; 0 for values that later
-    ones overwrote.
+    ones overwrote. Each place looks up which value it gets, so bits are kept.
     """
     items, _ = plain(index)
     selection = select(x.shape, items)
     _refuse_kinds("setitem", value, x, _RANK["c"])
     value = _fitted("setitem", value, x, selection)
-    return _written(x, selection, _last(value, selection))
+    return _written(x, selection, value)
 
 
-def _last(value: Tensor, selection: Selection) -> Tensor:
-    """Return ``value`` with 0 where a later value goes to the same place."""
-    if selection.positions is None:
-        return value
-    flat = selection.positions.reshape(-1)
-    _, from_the_end = np.unique(flat[::-1], return_index=True)
-    if from_the_end.size == flat.size:
-        return value
-    kept = np.zeros(flat.size, bool)
-    kept[flat.size - 1 - from_the_end] = True
-    behind = len(selection.taken) - selection.axis - selection.positions.ndim
-    kept = kept.reshape(selection.positions.shape + (1,) * behind)
-    kept = np.broadcast_to(kept, selection.taken).transpose(selection.order)
-    result: Tensor = where(as_tensor("setitem", kept, value), value, 0)
-    return result
+def _lined(value: Tensor, selection: Selection) -> Tensor:
+    """Return ``value``, in the selected shape, with what the positions select along one axis."""
+    order, taken, axis = selection.order, selection.taken, selection.axis
+    assert selection.positions is not None
+    behind = taken[axis + selection.positions.ndim :]
+    value = permute_dims(value, tuple(order.index(a) for a in range(len(order))))
+    return reshape(value, (*taken[:axis], selection.positions.size, *behind))
 
 
 def _written(x: Tensor, selection: Selection, value: Tensor) -> Tensor:
-    """Return ``x`` with ``value``, which is 0 but once for each place, written there."""
+    """Return ``x`` with ``value``, in the selected shape, in place of what is selected."""
+    if selection.positions is None or selection.positions.size == 0:
+        return _masked(x, selection, spread_out(value, selection))
+    return _looked_up(x, selection, _lined(value, selection), selection.positions.reshape(-1))
+
+
+def _looked_up(x: Tensor, selection: Selection, line: Tensor, places: HostArray) -> Tensor:
+    """Return ``x`` with the entries of ``line`` at ``places`` of its axis; the last one holds."""
+    source = np.zeros(selection.count, np.int64)
+    source[places] = np.arange(places.size)
+    rows = take(line, as_tensor("setitem", source, x), selection.axis)
+    rows = reshape(rows, selection.rows)
+    return _masked(
+        x, selection, rows if selection.is_whole else place(rows, x.shape, selection.basic)
+    )
+
+
+def _masked(x: Tensor, selection: Selection, written: Tensor) -> Tensor:
+    """Return ``written`` where something is selected, and ``x`` elsewhere."""
     mask = np.zeros(x.shape, bool)
     mask[selection.index] = True
-    result: Tensor = where(as_tensor("setitem", mask, x), spread_out(value, selection), x)
+    result: Tensor = where(as_tensor("setitem", mask, x), written, x)
     return result
 
 
@@ -179,8 +189,8 @@ def _updated_oracle(x, value, index, how):
     ufunc = getattr(np, name)
     value = np.broadcast_to(value, x[index].shape)
     places = np.arange(x.size).reshape(x.shape)[index]
-    for place, v in zip(places.ravel(), value.ravel(), strict=True):
-        result.flat[place] = ufunc(result.flat[place], v)
+    for i, v in zip(places.ravel(), value.ravel(), strict=True):
+        result.flat[i] = ufunc(result.flat[i], v)
     return result
 
 
@@ -222,36 +232,17 @@ def updated(x: Tensor, index: Any, value: Tensor, how: How):
     value = _fitted("at", value, x, selection)
     if how == "add":
         return x + spread_out(value, selection)
-    if selection.positions is None:
-        return _written(x, selection, _COMBINE[how](fetched(x, selection), value))
-    flat = selection.positions.reshape(-1)
-    unique, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
-    if unique.size == flat.size:
-        return _written(x, selection, _COMBINE[how](fetched(x, selection), value))
-    return _combined(x, selection, value, how, first, inverse.reshape(-1))
-
-
-def _combined(x, selection, value, how, first, inverse):
-    """Return ``x`` updated where places are named twice: the values for each are made one."""
-    axis, taken = selection.axis, selection.taken
-    order = selection.order
-    back = tuple(order.index(a) for a in range(len(order)))
-    count = inverse.size
-    line = (*taken[:axis], count, *taken[axis + selection.positions.ndim :])
-
-    def lined(y):
-        return reshape(y.permute_dims(back), line)
-
-    spots = as_tensor("at", first, x)
-    ids = as_tensor("at", inverse, x)
-    one = _SEGMENTS[how](lined(value), ids, first.size, axis=axis)
-    new = _COMBINE[how](take(lined(fetched(x, selection)), spots, axis), one)
-    # Back in the places where each was named first, and 0 in the others.
-    kept = np.zeros(count, bool)
-    kept[first] = True
-    kept = kept.reshape(-1, *(1,) * (len(line) - axis - 1))
-    new = where(as_tensor("at", kept, x), take(new, ids, axis), 0)
-    return _written(x, selection, reshape(new, taken).permute_dims(order))
+    old = fetched(x, selection)
+    if selection.positions is not None:
+        flat = selection.positions.reshape(-1)
+        unique, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
+        if unique.size < flat.size:
+            ids, spots = as_tensor("at", inverse, x), as_tensor("at", first, x)
+            axis = selection.axis
+            one = _SEGMENTS[how](_lined(value, selection), ids, unique.size, axis=axis)
+            old = take(_lined(old, selection), spots, axis)
+            return _looked_up(x, selection, _COMBINE[how](old, one), unique)
+    return _written(x, selection, _COMBINE[how](old, value))
 
 
 @updated.samples

@@ -324,10 +324,21 @@ class CpuBackend(BackendBase):
 
     # Tier 1 that NumPy or a compiled function does better than base
 
-    fft: Callable[..., Array] = staticmethod(np.fft.fft)
-    ifft: Callable[..., Array] = staticmethod(np.fft.ifft)
-    rfft: Callable[..., Array] = staticmethod(np.fft.rfft)
-    irfft: Callable[..., Array] = staticmethod(np.fft.irfft)
+    def fft(self, x: Array, /, *, n: int, axis: int, norm: Any) -> Array:
+        """Return the transform to frequencies."""
+        return np.fft.fft(x, n, axis, norm)
+
+    def ifft(self, x: Array, /, *, n: int, axis: int, norm: Any) -> Array:
+        """Return the transform back from frequencies."""
+        return np.fft.ifft(x, n, axis, norm)
+
+    def rfft(self, x: Array, /, *, n: int, axis: int, norm: Any) -> Array:
+        """Return the transform of real numbers."""
+        return np.fft.rfft(x, n, axis, norm)
+
+    def irfft(self, x: Array, /, *, n: int, axis: int, norm: Any) -> Array:
+        """Return the inverse of `rfft`."""
+        return np.fft.irfft(x, n, axis, norm)
 
     def place(self, x: Array, shape: Shape, index: tuple[Any, ...]) -> Array:
         """Return zeros of ``shape`` with ``x`` written at the basic ``index``."""
@@ -404,14 +415,16 @@ class CpuBackend(BackendBase):
         if states is not None:
             return states
         shape = np.broadcast_shapes(a.shape, b.shape)
-        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
-        wide = dtypes.accumulation(b.dtype)
+        dtype = b.dtype
+        wide = dtypes.accumulation(dtype)
+        a = np.broadcast_to(a.astype(wide, copy=False), shape)
+        b = np.broadcast_to(b.astype(wide, copy=False), shape)
         result = np.empty(shape, wide)
         state = None if initial is None else initial.astype(wide, copy=False)
         for t in range(shape[-1] - 1, -1, -1) if reverse else range(shape[-1]):
             step = b[..., t] if state is None else a[..., t] * state + b[..., t]
             result[..., t] = state = step
-        return result.astype(b.dtype, copy=False)
+        return result.astype(dtype, copy=False)
 
     def philox(self, key: tuple[int, int], counter: int, blocks: int, /) -> Array:
         """Return ``(blocks, 4)`` uint32 words of Philox4x32-10 from ``counter`` on."""

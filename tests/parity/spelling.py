@@ -1,0 +1,686 @@
+"""How PyTorch's arguments are spelled in helixml, where more than a keyword differs.
+
+Functions that make a call with PyTorch's parameters, and functions that are such calls; `table`
+says for which entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+from parity.lookup import NotOffered, hx
+
+LN2 = 0.6931471805599453
+
+
+KEYWORDS = {
+    "dim": "axis",
+    "dims": "axis",
+    "keepdim": "keepdims",
+    "p": "ord",
+    "ord": "ord",
+    "device": None,
+    "input": "x",
+    "other": "y",
+}
+
+
+def by_name(names: str) -> Callable[..., Any]:
+    """Return a call of the function of that name, with keywords translated."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        renamed = {KEYWORDS.get(key, key): value for key, value in kwargs.items()}
+        renamed.pop(None, None)
+        return hx.named(names)(*args, **renamed)
+
+    return call
+
+
+def axes(dim: Any) -> Any:
+    """Return ``dim`` as helixml takes it: PyTorch reduces over all axes for an empty tuple."""
+    return None if dim is None or dim in ([], ()) else tuple(dim) if isinstance(dim, list) else dim
+
+
+def shape_of(size: Any) -> tuple[int, ...]:
+    """Return a shape that was given as one sequence or as several numbers."""
+    flat = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+    return tuple(int(n) for n in flat)
+
+
+def correction_of(unbiased: Any, correction: Any) -> Any:
+    """Return Bessel's correction, which PyTorch applies unless told otherwise."""
+    if correction is not None:
+        return correction
+    return 1 if unbiased is None or unbiased else 0
+
+
+def dtyped(x: Any, dtype: Any) -> Any:
+    """Return ``x`` in ``dtype``, if one is given."""
+    return x if dtype is None else hx.astype(x, dtype)
+
+
+def reduced(name: str) -> Callable[..., Any]:
+    """Return a reduction with PyTorch's signature."""
+
+    def call(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+        return hx.named(name)(dtyped(x, dtype), axis=axes(dim), keepdims=keepdim)
+
+    return call
+
+
+def moment(name: str) -> Callable[..., Any]:
+    """Return var or std with PyTorch's signature."""
+
+    def call(
+        x: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, correction: Any = None
+    ) -> Any:
+        if isinstance(dim, bool):
+            dim, unbiased = None, dim
+        found = correction_of(unbiased, correction)
+        return getattr(hx, name)(x, axis=axes(dim), keepdims=keepdim, correction=found)
+
+    return call
+
+
+def extreme(name: str) -> Callable[..., Any]:
+    """Return (values, positions) along an axis, or the extreme of all."""
+
+    def call(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+        if dim is None:
+            return getattr(hx, name)(x)
+        values = getattr(hx, name)(x, axis=dim, keepdims=keepdim)
+        return values, getattr(hx, "arg" + name)(x, axis=dim, keepdims=keepdim)
+
+    return call
+
+
+def transform(name: str) -> Callable[..., Any]:
+    """Return a Fourier transform along one axis."""
+    return lambda x, n=None, dim=-1, norm=None: getattr(hx.fft, name)(
+        x, n=n, axis=dim, **given(norm=norm)
+    )
+
+
+def transform_many(name: str, last: bool = False) -> Callable[..., Any]:
+    """Return a Fourier transform along several axes."""
+    default = (-2, -1) if last else None
+    return lambda x, s=None, dim=default, norm=None: getattr(hx.fft, name)(
+        x, **given(s=s and tuple(s), axes=dim if dim is None else tuple(dim), norm=norm)
+    )
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def convolution(name: str) -> Callable[..., Any]:
+    """Return a convolution with PyTorch's signature."""
+    return lambda x, w, b=None, stride=1, padding=0, dilation=1, groups=1: getattr(hx, name)(
+        x,
+        w,
+        b,
+        stride=paired(stride),
+        padding=paired(padding),
+        dilation=paired(dilation),
+        groups=groups,
+    )
+
+
+def convolution_transpose(name: str) -> Callable[..., Any]:
+    """Return a transposed convolution with PyTorch's signature."""
+
+    def call(
+        x: Any,
+        w: Any,
+        b: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Any:
+        sizes = {
+            "stride": stride,
+            "padding": padding,
+            "output_padding": output_padding,
+            "dilation": dilation,
+        }
+        return getattr(hx, name)(x, w, b, groups=groups, **{k: paired(v) for k, v in sizes.items()})
+
+    return call
+
+
+def paired(value: Any) -> Any:
+    """Return a size an axis as a number or a tuple."""
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def maximum_pool(name: str) -> Callable[..., Any]:
+    """Return a maximum pool with PyTorch's signature."""
+
+    def call(
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Any:
+        pooled = getattr(hx, name)(
+            x, paired(kernel_size), stride=paired(stride) or None, padding=paired(padding),
+            dilation=paired(dilation), **({"ceil_mode": True} if ceil_mode else {}),
+            **({"return_indices": True} if return_indices else {}),
+        )  # fmt: skip
+        return pooled
+
+    return call
+
+
+def average_pool(name: str) -> Callable[..., Any]:
+    """Return an average pool with PyTorch's signature."""
+
+    def call(
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: Any = None,
+    ) -> Any:
+        options: dict[str, Any] = {}
+        if ceil_mode:
+            options["ceil_mode"] = True
+        if not count_include_pad:
+            options["count_include_pad"] = False
+        if divisor_override is not None:
+            options["divisor_override"] = divisor_override
+        return getattr(hx, name)(
+            x,
+            paired(kernel_size),
+            stride=paired(stride) or None,
+            padding=paired(padding),
+            **options,
+        )
+
+    return call
+
+
+def padded(x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+    """Return ``x`` padded: PyTorch counts from the last axis, helixml from the first."""
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
+    widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
+    return hx.pad(
+        x, widths, mode=mode, **({} if value is None or mode != "constant" else {"value": value})
+    )
+
+
+def interpolated(
+    x: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: bool = False,
+) -> Any:
+    """Return ``x`` resized."""
+    options = {} if align_corners is None else {"align_corners": align_corners}
+    if size is not None:
+        return hx.interpolate(x, size=paired(size), mode=mode, **options)
+    return hx.interpolate(x, scale=paired(scale_factor), mode=mode, **options)
+
+
+def loss(name: str, **renamed: str) -> Callable[..., Any]:
+    """Return a loss of (input, target); what is deprecated in PyTorch is left out."""
+
+    def call(
+        x: Any, target: Any, *args: Any, size_average: Any = None, reduce: Any = None, **kwargs: Any
+    ) -> Any:
+        options = {renamed.get(key, key): value for key, value in kwargs.items()}
+        return hx.named(name)(x, target, *args, **options)
+
+    return call
+
+
+def activation(name: str, *parameters: str) -> Callable[..., Any]:
+    """Return an activation whose options after ``x`` are ``parameters``."""
+
+    def call(x: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
+        options = dict(zip(parameters, args, strict=False), **kwargs)
+        return hx.named(name)(x, **options)
+
+    return call
+
+
+def factory(name: str) -> Callable[..., Any]:
+    """Return ``zeros`` and its like: the shape may come as numbers; other options go."""
+
+    def call(*size: Any, dtype: Any = None, **_: Any) -> Any:
+        return getattr(hx, name)(shape_of(size), dtype=dtype)
+
+    return call
+
+
+def like(name: str) -> Callable[..., Any]:
+    """Return ``zeros_like`` and its like."""
+    return lambda x, *args, dtype=None, **_: getattr(hx, name)(x, *args, dtype=dtype)
+
+
+def constant(name: str, value: Any) -> Callable[..., Any]:
+    """Return ``new_zeros`` and its like: of another tensor's dtype."""
+    return lambda x, *size, dtype=None, **_: getattr(hx, name)(
+        shape_of(size), dtype=dtype or x.dtype
+    )
+
+
+def flipped(name: str) -> Callable[..., Any]:
+    """Return a binary function with its operands exchanged."""
+    return lambda x, y: getattr(hx, name)(y, x)
+
+
+def layer_normed(
+    x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Return the layer norm over the last axes."""
+    size = prod(shape)
+    weight = hx.ones((size,), dtype=x.dtype) if weight is None else weight.reshape(-1)
+    bias = None if bias is None else bias.reshape(-1)
+    flat = x.reshape(*x.shape[: x.ndim - len(shape)], size)
+    return hx.layer_norm(flat, weight, bias, eps).reshape(*x.shape)
+
+
+def rms_normed(x: Any, shape: Any, weight: Any = None, eps: Any = None) -> Any:
+    """Return the root-mean-square norm over the last axes."""
+    size = prod(shape)
+    weight = hx.ones((size,), dtype=x.dtype) if weight is None else weight.reshape(-1)
+    eps = hx.finfo(x.dtype).eps if eps is None else eps
+    flat = x.reshape(*x.shape[: x.ndim - len(shape)], size)
+    return hx.rms_norm(flat, weight, eps=eps).reshape(*x.shape)
+
+
+def classes_last(
+    logits: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Return the cross entropy: PyTorch has the classes on axis 1."""
+    options = given(weight=weight)
+    if not hx.isdtype(target.dtype, "integral"):
+        options["probabilities"] = True
+        return hx.named("soft_cross_entropy")(logits, target)
+    moved = logits if logits.ndim < 2 else hx.moveaxis(logits, 1, -1)
+    return hx.cross_entropy(
+        moved,
+        target,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        **options,
+    )
+
+
+def divided(x: Any, y: Any, *, rounding_mode: Any = None) -> Any:
+    """Return a quotient, rounded as asked."""
+    if rounding_mode == "floor":
+        return hx.floor_divide(x, y)
+    quotient = hx.divide(x, y)
+    return quotient if rounding_mode is None else hx.trunc(quotient)
+
+
+def chunked(x: Any, chunks: int, dim: int = 0) -> Any:
+    """Return PyTorch's chunks: as many of ceil(n / chunks) as there are."""
+    n = x.shape[dim]
+    size = max(-(-n // chunks), 1)
+    return split_by(x, size, dim)
+
+
+def split_by(x: Any, size: Any, dim: int = 0) -> Any:
+    """Return parts of one size, or of the sizes given."""
+    n = x.shape[dim]
+    if isinstance(size, int):
+        size = [min(size, n - start) for start in range(0, n, size)] if n else [0]
+    return hx.split(x, list(size), axis=dim)
+
+
+def divided_at(x: Any, where: Any, dim: int = 0) -> Any:
+    """Return parts that end at the positions given, or as equal as can be."""
+    n = x.shape[dim]
+    if not isinstance(where, int) and hasattr(where, "shape"):
+        where = where.tolist() if where.ndim else int(where)
+    if isinstance(where, int):
+        sizes = [n // where + (k < n % where) for k in range(where)]
+    else:
+        places = [0, *[min(max(p + n if p < 0 else p, 0), n) for p in where], n]
+        sizes = [max(b - a, 0) for a, b in pairwise(places)]
+    if sum(sizes) != n:  # parts that overlap are slices
+        return [
+            hx.named("getitem")(x, (slice(None),) * (dim % x.ndim) + (slice(a, b),))
+            for a, b in pairwise(places)
+        ]
+    return hx.split(x, sizes, axis=dim)
+
+
+def at_axis(x: Any, dim: int, index: Any) -> Any:
+    """Return the index that is ``index`` on one axis and everything on the others."""
+    return (slice(None),) * (dim % max(x.ndim, 1)) + (index,)
+
+
+def written(method: str) -> Callable[..., Any]:
+    """Return ``x`` with slices of one axis replaced or added to."""
+
+    def call(x: Any, dim: int, index: Any, value: Any, *, alpha: Any = 1) -> Any:
+        if x.ndim == 0:
+            x = x[None]
+            index = index.reshape(-1)
+            value = value if isinstance(value, (int, float, complex)) else value.reshape(-1)
+            return call(x, 0, index, value, alpha=alpha)[0]
+        place = x.at[at_axis(x, dim, index if index.ndim or method != "add" else index[None])]
+        if isinstance(value, (int, float, complex)) or alpha == 1:
+            return getattr(place, method)(value)
+        return getattr(place, method)(value * alpha)
+
+    return call
+
+
+def put_at(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """Return ``x`` with the entries at ``indices`` replaced or added to."""
+    place = x.at[tuple(indices)]
+    return place.add(values) if accumulate else place.set(values)
+
+
+def norm_of(
+    x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Any:
+    """Return PyTorch's older norm: a vector's, of all entries unless axes are given."""
+    x = dtyped(x, dtype)
+    if p == "nuc":
+        return hx.linalg.matrix_norm(x, ord="nuc", keepdims=keepdim)
+    return hx.linalg.vector_norm(
+        x, axis=axes(dim), keepdims=keepdim, ord=2 if p in ("fro", None) else p
+    )
+
+
+def linalg_norm(
+    x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Any:
+    """Return the norm of a vector or of a matrix, as NumPy chooses."""
+    x = dtyped(x, dtype)
+    several = dim if isinstance(dim, (list, tuple)) else None if dim is None else [dim]
+    if (
+        ord is None
+        or (several is None and x.ndim == 1)
+        or (several is not None and len(several) == 1)
+    ):
+        return hx.linalg.vector_norm(
+            x, axis=axes(dim), keepdims=keepdim, ord=2 if ord is None else ord
+        )
+    return matrix_norm(x, ord, tuple(several or (-2, -1)), keepdim)
+
+
+def matrix_norm(
+    x: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, dtype: Any = None
+) -> Any:
+    """Return the norm of matrices that lie on any two axes."""
+    moved = hx.moveaxis(dtyped(x, dtype), tuple(dim), (-2, -1))
+    found = hx.linalg.matrix_norm(moved, ord=ord, keepdims=keepdim)
+    return hx.moveaxis(found, (-2, -1), tuple(dim)) if keepdim else found
+
+
+def vector_norm(
+    x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Any:
+    """Return the norm of vectors."""
+    return hx.linalg.vector_norm(dtyped(x, dtype), axis=axes(dim), keepdims=keepdim, ord=ord)
+
+
+def cumulative(name: str) -> Callable[..., Any]:
+    """Return a running sum or product: PyTorch takes scalars too."""
+
+    def call(x: Any, dim: int, *, dtype: Any = None) -> Any:
+        function = getattr(hx, name)
+        return (
+            function(x, axis=dim, dtype=dtype)
+            if x.ndim
+            else function(x[None], axis=0, dtype=dtype)[0]
+        )
+
+    return call
+
+
+def sorted_pair(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """Return (sorted values, positions)."""
+    if not x.ndim:
+        return x, hx.zeros((), dtype="int64")
+    order = {"axis": dim, "descending": descending, "stable": bool(stable)}
+    return hx.sort(x, **order), hx.argsort(x, **order)
+
+
+def attended(
+    q: Any,
+    k: Any,
+    v: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """Return the attention."""
+    if dropout_p:
+        raise NotOffered("attention(dropout_p=)")
+    return hx.attention(q, k, v, causal=is_causal, **given(mask=attn_mask, scale=scale))
+
+
+def identity(x: Any, *_: Any, **__: Any) -> Any:
+    """Return ``x``: what PyTorch does to its memory has no counterpart."""
+    return hx.copy(x)
+
+
+def conversion(name: str) -> Callable[..., Any]:
+    """Return a cast."""
+    return lambda x, **_: hx.astype(x, name)
+
+
+def window(name: str) -> Callable[..., Any]:
+    """Return a window function."""
+    return lambda *args, dtype=None, requires_grad=False, device=None, layout=None, **kwargs: (
+        hx.named(f"signal.{name} or signal.windows.{name} or {name}")(*args, dtype=dtype, **kwargs)
+    )
+
+
+def chosen(function: str) -> Callable[..., Any]:
+    """Return a function of (x, n) whose order comes first in SciPy's spelling."""
+    return lambda x, n=None: hx.named(function)(n, x)
+
+
+def searched(
+    x: Any,
+    y: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: Any = None,
+    sorter: Any = None,
+) -> Any:
+    """Return positions; where PyTorch takes many sorted rows, one search a row."""
+    side = side or ("right" if right else "left")
+    if x.ndim == 1:
+        found = hx.searchsorted(x, y, sorter, side=side)
+    else:
+        rows = x.reshape(-1, x.shape[-1]) if x.size else hx.zeros((0, 0))
+        goals = y.reshape(rows.shape[0], -1) if y.size else hx.zeros((0, 0))
+        orders = (
+            sorter.reshape(rows.shape)
+            if sorter is not None and sorter.size
+            else [None] * rows.shape[0]
+        )
+        parts = [
+            hx.searchsorted(r, g, o, side=side) for r, g, o in zip(rows, goals, orders, strict=True)
+        ]
+        found = hx.stack(parts).reshape(y.shape) if parts else hx.zeros(y.shape, dtype="int64")
+    return dtyped(found, "int32" if out_int32 else None)
+
+
+def positions(x: Any) -> Any:
+    """Return the positions of what is not zero as rows."""
+    if not x.ndim:
+        return hx.zeros((int(hx.count_nonzero(x)), 0), dtype="int64")
+    return hx.stack(hx.nonzero(x), axis=-1)
+
+
+def gathered(x: Any, dim: int, index: Any) -> Any:
+    """Return entries along an axis; PyTorch's index may cover less of the other axes."""
+    if not x.ndim or not index.ndim:
+        return gathered(x.reshape(1), 0, index.reshape(-1)).reshape(index.shape)
+    dim %= x.ndim
+    if not index.size:  # and may then have any shape
+        return hx.zeros(index.shape, dtype=x.dtype) * (x.sum() if x.size else 0)
+    part = x[tuple(slice(None if k == dim else n) for k, n in enumerate(index.shape))]
+    return hx.take_along_axis(part, index, axis=dim)
+
+
+def taken_along(x: Any, indices: Any, dim: Any) -> Any:
+    """Return entries along an axis; the other axes broadcast."""
+    if dim is None:
+        return hx.take_along_axis(x.reshape(-1), indices.reshape(-1), axis=0)
+    if not x.ndim:
+        return taken_along(x.reshape(1), indices.reshape(1), 0).reshape(())
+    dim %= x.ndim
+    sizes = [max(m, n) if m and n else 0 for m, n in zip(x.shape, indices.shape, strict=True)]
+
+    def grown(y: Any) -> Any:
+        return hx.broadcast_to(y, tuple(y.shape[k] if k == dim else n for k, n in enumerate(sizes)))
+
+    return hx.take_along_axis(grown(x), grown(indices), axis=dim)
+
+
+def embedded(
+    weight: Any,
+    ids: Any,
+    padding_idx: Any = None,
+    max_norm: Any = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
+    """Return rows of a table."""
+    if padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
+        raise NotOffered("embedding's options for training")
+    return hx.take(weight, ids, axis=0)
+
+
+def swapped(x: Any, dim0: int, dim1: int) -> Any:
+    """Return ``x`` with two axes exchanged."""
+    order = list(range(x.ndim))
+    if order:
+        order[dim0], order[dim1] = order[dim1], order[dim0]
+    return hx.permute_dims(x, tuple(order))
+
+
+def squeezed(x: Any, dim: Any = None) -> Any:
+    """Return ``x`` without axes of size 1; PyTorch passes over others."""
+    if dim is None:
+        return hx.squeeze(x)
+    named = [dim] if isinstance(dim, int) else list(dim)
+    return hx.squeeze(x, axis=tuple(d for d in named if x.ndim and x.shape[d] == 1))
+
+
+def on_scalars(call: Callable[..., Any], always: bool) -> Callable[..., Any]:
+    """Return the same call where a scalar has an axis, as in PyTorch; for some even unnamed."""
+
+    def wrapped(x: Any, *args: Any, **kwargs: Any) -> Any:
+        over_all = not args and not set(kwargs) & {"dim", "dims"}
+        if getattr(x, "ndim", 1) or (over_all and not always):
+            return call(x, *args, **kwargs)
+        outputs = call(x.reshape(1), *args, **kwargs)
+        if isinstance(outputs, (tuple, list)):
+            return tuple(y.reshape(()) for y in outputs)
+        return outputs.reshape(())
+
+    return wrapped
+
+
+def unique(x: Any, inverse: bool, counts: bool, dim: Any) -> Any:
+    """Return the distinct values, and what else is asked."""
+    if dim is not None:
+        raise NotOffered("unique_values(axis=)")
+    found = hx.unique_all(x)
+    return [
+        found.values,
+        *([found.inverse_indices] if inverse else []),
+        *([found.counts] if counts else []),
+    ]
+
+
+def added_product(x: Any, product: Any, beta: Any, alpha: Any) -> Any:
+    """Return beta x + alpha product; a beta of 0 means that x is not looked at."""
+    scaled = product if alpha == 1 else alpha * product
+    if beta == 0:
+        return scaled + hx.zeros(x.shape, dtype=scaled.dtype)
+    return (x if beta == 1 else beta * x) + scaled
+
+
+def narrowed(x: Any, dim: int, start: Any, length: int) -> Any:
+    """Return ``length`` entries of an axis."""
+    start = int(start)
+    start += x.shape[dim] if start < 0 else 0
+    return x[at_axis(x, dim, slice(start, start + length))]
+
+
+def sliced(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+    """Return a slice of an axis."""
+    return x[at_axis(x, dim, slice(start, end, step))]
+
+
+def at_least(n: int) -> Callable[..., Any]:
+    """Return ``atleast_1d`` and its like."""
+
+    def one(x: Any) -> Any:
+        if n == 3 and x.ndim == 2:
+            return x[..., None]
+        if n == 3 and x.ndim == 1:
+            return x[None, :, None]
+        return x[(None,) * max(n - x.ndim, 0)]
+
+    return lambda *xs: (
+        [one(x) for x in (xs[0] if isinstance(xs[0], (list, tuple)) else xs)]
+        if len(xs) > 1 or isinstance(xs[0], (list, tuple))
+        else one(xs[0])
+    )
+
+
+def stacked(n: int, axis: int) -> Callable[..., Any]:
+    """Return ``hstack`` and its like."""
+
+    def call(xs: Any) -> Any:
+        grown = [at_least(n)(x) for x in xs]
+        return hx.concat(grown, axis=0 if axis == 1 and n == 1 and grown[0].ndim == 1 else axis)
+
+    return call
+
+
+def flattened(x: Any, start: int, end: int) -> Any:
+    """Return ``x`` with some axes made one."""
+    if not x.ndim:
+        return x.reshape(1)
+    start, end = start % x.ndim, end % x.ndim
+    return x.reshape(*x.shape[:start], prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+
+
+def expanded(x: Any, size: Any) -> Any:
+    """Return ``x`` broadcast; -1 keeps a size."""
+    lead = len(size) - x.ndim
+    return hx.broadcast_to(
+        x, tuple(x.shape[i - lead] if n == -1 else n for i, n in enumerate(size))
+    )
