@@ -17,10 +17,13 @@ from helixml._core.op import composite
 from helixml._core.samples import Failure, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, NotDifferentiableError, ShapeError, ValueRangeError
+from helixml.ops.arrangement import moveaxis
+from helixml.ops.cumulative import cumulative_max
 from helixml.ops.elementwise import where
 from helixml.ops.indexing import argsort, take_along_axis
 from helixml.ops.logic import equal, isnan
-from helixml.ops.movement import as_float, cast, permute_dims, reshape
+from helixml.ops.movement import as_float, broadcast_to, cast, concat, permute_dims, reshape
+from helixml.ops.reduction import argmax
 from helixml.ops.sorting import sort
 from helixml.shapes import Axis
 
@@ -185,6 +188,86 @@ def _():
 def _():
     yield Failure(lambda: kthvalue(_zeros(3), 0), ValueRangeError, r"k=0 is not in \[1, 3\]")
     yield Failure(lambda: kthvalue(_zeros(), 1), ShapeError, r"a scalar has no axes")
+
+
+class Mode(NamedTuple):
+    """What `mode` gives."""
+
+    values: Tensor
+    counts: Tensor
+
+
+def _mode_oracle(x, axis=-1, keepdims=False):
+    rows = np.moveaxis(x, axis, -1)
+    found = np.zeros(rows.shape[:-1], x.dtype)
+    counts = np.zeros(rows.shape[:-1], np.int64)
+    for place in np.ndindex(found.shape):
+        distinct, often = np.unique(rows[place], return_counts=True)
+        found[place], counts[place] = distinct[often.argmax()], often.max()
+    if keepdims:
+        return np.expand_dims(found, axis), np.expand_dims(counts, axis)
+    return found, counts
+
+
+@composite(oracle=_mode_oracle)
+def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> Mode:
+    """Return the most common value along an axis, and how often it occurs.
+
+    Parameters
+    ----------
+    x : Tensor with at least one axis, not empty along ``axis``.
+    axis : int.
+    keepdims : keep the axis with size 1.
+
+    Returns
+    -------
+    values : Tensor, the dtype of ``x``; the smallest of several. Every nan is a value of its own.
+    counts : Tensor, int64, of the same shape. Carries no gradient.
+
+    Raises
+    ------
+    ShapeError : the axis is empty, or there is none.
+
+    Notes
+    -----
+    Gradient: g, back to one entry of the value.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> hx.mode(hx.tensor([3, 1, 3, 2]))
+    Mode(values=tensor(3), counts=tensor(2))
+    """
+    from helixml.ops.creation import arange
+
+    axis = shapes.normalize_axis("mode", axis, x.ndim)
+    n = x.shape[axis]
+    if n == 0:
+        raise ShapeError(f"mode: axis {axis} of shape {x.shape} is empty.")
+    rows = sort(moveaxis(x, axis, -1))
+    place = broadcast_to(arange(n, dtype=dtypes.int64, device=x.device), rows.shape)
+    starts = concat([place[..., :1], where(rows[..., 1:] == rows[..., :-1], 0, place[..., 1:])], -1)
+    length = place - cumulative_max(starts, axis=-1) + 1  # of the run of equal values so far
+    best = argmax(length, axis=-1, keepdims=True)
+    found, counts = (take_along_axis(y, best, axis=-1) for y in (rows, length))
+    if keepdims:
+        return Mode(moveaxis(found, -1, axis), moveaxis(counts, -1, axis))
+    return Mode(found[..., 0], counts[..., 0])
+
+
+@mode.samples
+def _():
+    yield sample(values(2.0, 1.0, 2.0, 1.0, 0.0, 5.0), kinds="uif", value_only=True)
+    yield sample(floats(3, 4, distinct=True), axis=0, keepdims=True, kinds="uif")
+    yield sample(integers(3, 9), axis=-1)
+    yield sample(integers(9, 3), axis=0)
+    yield sample((1,), kinds="uif")
+
+
+@mode.errors
+def _():
+    yield Failure(lambda: mode(_zeros(2, 0)), ShapeError, r"axis 1 of shape \(2, 0\) is empty")
+    yield Failure(lambda: mode(_zeros(2), 1), ShapeError, r"axis 1 is out of range")
 
 
 # Quantiles
