@@ -160,6 +160,22 @@ def test_a_step_against_the_gradient_descends():
     assert loss(z).item() < 1e-6
 
 
+def test_a_complex_function_of_a_real_number():
+    t = hx.tensor(0.7, dtype="float64")
+    y, moved = hx.autograd.jvp(lambda t: hx.exp(1j * t), t, 1.0)
+    assert abs(y.item() - cmath.exp(0.7j)) < 1e-15
+    assert abs(moved.item() - 1j * cmath.exp(0.7j)) < 1e-15
+    g = hx.grad(lambda t: hx.imag(hx.exp(1j * t)))(t)
+    assert g.dtype == hx.float64
+    assert abs(g.item() - math.cos(0.7)) < 1e-15
+
+
+def test_dropout_keeps_or_drops_a_complex_number_whole():
+    z = hx.ones((1000,), "complex64") * (1 + 2j)
+    y = hx.dropout(z, 0.5, rng=hx.random.Rng(0))
+    assert set(y.tolist()) == {0j, 2 + 4j}
+
+
 def test_the_hessian_of_a_complex_quadratic():
     rng = np.random.default_rng(0)
     a, z, v = (rng.normal(size=s) + 1j * rng.normal(size=s) for s in ((3, 3), (3,), (3,)))

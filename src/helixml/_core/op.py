@@ -640,7 +640,7 @@ class Primitive(Op):
         turned = False
         if self.holomorphic:
             dtype = dtype_of(g)
-            turned = dtype is not _FLOAT32 and dtype.kind == "c"
+            turned = dtype is not _FLOAT32 and dtype is not _FLOAT64 and dtype.kind == "c"
         if turned:
             g = OPS.conj(g)
         values = plan.read(node, g, needs)

@@ -171,13 +171,15 @@ class Tensor:
 
         Parameters
         ----------
-        gradient : Tensor of this shape, the cotangent to start from; 1 for a scalar if left out.
+        gradient : Tensor of this shape, the cotangent to start from (of a complex tensor
+            dL/dRe + i dL/dIm); 1 for a real scalar if left out.
         create_graph : record the backward pass, so that gradients can be differentiated again.
         retain_graph : keep saved values for another pass; by default as ``create_graph``.
 
         Raises
         ------
-        GraphError : nothing here requires a gradient, or a non-scalar got no ``gradient``.
+        GraphError : nothing here requires a gradient, or there is no ``gradient`` and this tensor
+            is no real scalar.
         GraphFreedError : the graph was walked before.
         InplaceError : a value that the pass reads was overwritten in place.
         """

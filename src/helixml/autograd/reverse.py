@@ -104,10 +104,10 @@ def gradients(
 
     Parameters
     ----------
-    ys : Tensor or sequence of them; without ``cotangents`` each is a scalar.
+    ys : Tensor or sequence of them; without ``cotangents`` each is a real scalar.
     xs : Tensor or sequence of them, leaves or computed, that ``ys`` were computed from.
     create_graph : record the computation of the gradients, to differentiate them again.
-    cotangents : for each y, the gradient to start from.
+    cotangents : for each y, the gradient to start from; dL/dRe + i dL/dIm of a complex one.
     retain_graph : keep saved values for another pass; by default as ``create_graph``.
 
     Returns
@@ -116,7 +116,7 @@ def gradients(
 
     Raises
     ------
-    GraphError : an x does not require a gradient, or a non-scalar y has no cotangent.
+    GraphError : an x does not require a gradient, or a y that is no real scalar has no cotangent.
 
     Examples
     --------

@@ -121,7 +121,7 @@ class BackendBase(HostLinearAlgebra):
         """Return 1 / (1 + exp(-x)); exp(-|x|) cannot overflow, nor |real(x)| for complex x."""
         dtype = self.dtype_of(x)
         one = self._number(1, dtype)
-        size = self.real(x) if dtypes.kind(dtype) == "c" else x
+        size = self.real(x) if dtype.kind == "c" else x
         right = self.greater_equal(size, self._number(0, self.dtype_of(size)))
         e = self.exp(self.where(right, self.negative(x), x))
         return self.divide(self.where(right, one, e), self.add(one, e))

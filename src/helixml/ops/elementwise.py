@@ -1,9 +1,10 @@
 """Elementwise ops: one value in, one value out, at each position.
 
 Operands broadcast and promote; the engine undoes both in the gradient, so the rules below are the
-derivatives of school: ``add`` passes ``g`` on, ``multiply`` swaps its operands. Where a derivative
-can be infinite (`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent. More of them
-stand in `trigonometric`, `logarithms`, `numbers` and `logic`.
+derivatives of school: ``add`` passes ``g`` on, ``multiply`` swaps its operands. Of a ``holomorphic``
+op the engine conjugates the derivative where numbers are complex. Where a derivative can be infinite
+(`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent. More of them stand in
+`trigonometric`, `logarithms`, `numbers` and `logic`.
 """
 
 from __future__ import annotations
@@ -518,7 +519,7 @@ def log1p(B, x: Array):
 
     Parameters
     ----------
-    x : Tensor, any shape.
+    x : Tensor, any shape. Of complex numbers NumPy rounds 1 + x first: less precise near 0.
 
     Returns
     -------

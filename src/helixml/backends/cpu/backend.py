@@ -286,12 +286,14 @@ class CpuBackend(BackendBase):
         return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
 
     def cumulative_sum(self, x: Array, *, axis: int) -> Array:
-        """Return running sums; accumulates as `sum` does, but float32 in float64.
+        """Return running sums; accumulates as `sum` does, but 32-bit floats in twice as many.
 
-        Its terms are added one after the other, and 1000 of them would lose three digits.
+        Terms are added one after the other, and 1000 of them would lose three digits.
         """
         if x.dtype == dtypes.float32:
             return np.cumsum(x, axis=axis, dtype=dtypes.float64).astype(x.dtype)
+        if x.dtype == dtypes.complex64:
+            return np.cumsum(x, axis=axis, dtype=dtypes.complex128).astype(x.dtype)
         total = np.cumsum(x, axis=axis, dtype=_accumulator(x.dtype))
         return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
 
