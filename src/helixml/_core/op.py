@@ -639,10 +639,10 @@ class Primitive(Op):
         g = materialized(node, cotangents)
         turned = False
         if self.holomorphic:
-            dtype = dtype_of(g)
+            dtype = node.dtype if node.outputs == 1 else node.dtype[0]
             turned = dtype is not _FLOAT32 and dtype is not _FLOAT64 and dtype.kind == "c"
         if turned:
-            g = OPS.conj(g)
+            g = conjugated(g)
         values = plan.read(node, g, needs)
         gradients = [None] * len(needs)
         done = set()
@@ -654,17 +654,19 @@ class Primitive(Op):
                 continue
             done.add(rule)
             result = rule(*[values[name] for name in reads])
+            if turned:
+                result = conjugated(result)
             if self.variadic:
                 for j in range(len(needs)):
                     if needs[j]:
                         gradients[j] = fit(result[j], node, j)
             elif len(answers) == 1:
-                gradients[i] = fit(OPS.conj(result) if turned else result, node, i)
+                gradients[i] = fit(result, node, i)
             else:
                 for name, gradient in zip(answers, result, strict=True):
                     j = self.inputs.index(name)
                     if needs[j] and gradient is not None:
-                        gradients[j] = fit(OPS.conj(gradient) if turned else gradient, node, j)
+                        gradients[j] = fit(gradient, node, j)
         return gradients
 
     def rule_for(self, i):
@@ -677,6 +679,13 @@ class Primitive(Op):
                 f"Hint: detach() that input if its gradient should be ignored."
             )
         return found
+
+
+def conjugated(value):
+    """Return the conjugate of a tensor, or of those in a tuple; None stays."""
+    if isinstance(value, tuple):
+        return tuple([conjugated(item) for item in value])
+    return None if value is None else OPS.conj(value)
 
 
 _NOTHING: tuple = ()
@@ -975,7 +984,7 @@ def primitive(
     direct : the rule is nothing but the backend's function of the op's name, called without detour.
     holomorphic : complex numbers have the derivative that real ones have, in every input. The rules
         are those of real numbers, and the engine conjugates. Rules of another op that takes complex
-        numbers turn dL/dRe + i dL/dIm of its one result into that of its inputs themselves.
+        numbers turn dL/dRe + i dL/dIm of its result into that of its inputs themselves.
     real_only : None, or what to do instead with complex numbers, which the op then refuses.
     oracle : an independent NumPy function for the tests, given float64 arrays.
     numpy : NumPy's name or names for it, such as ``"linalg.inv"``; needless where the oracle is

@@ -1,10 +1,10 @@
 """Elementwise ops: one value in, one value out, at each position.
 
 Operands broadcast and promote; the engine undoes both in the gradient, so the rules below are the
-derivatives of school: ``add`` passes ``g`` on, ``multiply`` swaps its operands. Of a ``holomorphic``
-op the engine conjugates the derivative where numbers are complex. Where a derivative can be infinite
-(`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent. More of them stand in
-`trigonometric`, `logarithms`, `numbers` and `logic`.
+derivatives of school: ``add`` passes ``g`` on, ``multiply`` swaps its operands. Where numbers are
+complex, the engine conjugates the derivative of a ``holomorphic`` op. Where a derivative can be
+infinite (`sqrt` at 0), `chain` keeps an infinity from meeting a zero cotangent. More of them stand
+in `trigonometric`, `logarithms`, `numbers` and `logic`.
 """
 
 from __future__ import annotations
