@@ -234,7 +234,8 @@ def vecdot(x: Tensor, y: Tensor, axis: int = -1) -> Tensor:
         raise ShapeError(f"vecdot: axis {axis} of shapes {x.shape} and {y.shape} is not the same.")
     x = permute_dims(x, (*(a for a in range(x.ndim) if a != first), first))
     y = permute_dims(y, (*(a for a in range(y.ndim) if a != second), second))
-    product = matmul(expand_dims(conj(x), -2), expand_dims(y, -1))  # (..., 1, 1)
+    x = conj(x) if dtypes.kind(x.dtype) == "c" else x
+    product = matmul(expand_dims(x, -2), expand_dims(y, -1))  # (..., 1, 1)
     return reshape(product, product.shape[:-2])
 
 
