@@ -161,24 +161,6 @@ from helixml.ops.numbers import (
     reciprocal,
     signbit,
 )
-from helixml.ops.ranking import (
-    kthvalue,
-    median,
-    mode,
-    nanmedian,
-    nanquantile,
-    quantile,
-    topk,
-)
-from helixml.ops.rearranging import (
-    flatten,
-    fliplr,
-    flipud,
-    ravel,
-    rot90,
-    swapaxes,
-    unflatten,
-)
 from helixml.ops.reduction import (
     all,
     any,
@@ -452,7 +434,6 @@ __all__ = [
     "meshgrid",
     "min",
     "minimum",
-    "mode",
     "moveaxis",
     "multiply",
     "negative",

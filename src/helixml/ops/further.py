@@ -33,8 +33,8 @@ _FILES = {
     "norms": "cosine_similarity",
     "padding": "pad",
     "piecewise": (
-        "celu elu gelu_tanh glu hardshrink hardsigmoid hardswish hardtanh leaky_relu "
-        "mish prelu relu6 selu softmin softshrink softsign tanhshrink threshold"
+        "celu elu gelu_tanh glu hardshrink hardsigmoid hardswish hardtanh leaky_relu mish "
+        "prelu relu6 selu softmin softshrink softsign tanhshrink threshold"
     ),
     "pooling": (
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
@@ -42,7 +42,7 @@ _FILES = {
         "max_pool2d max_pool3d"
     ),
     "quantize": "dequantize fake_quantize quantize",
-    "ranking": "kthvalue median nanmedian nanquantile quantile topk",
+    "ranking": "kthvalue median mode nanmedian nanquantile quantile topk",
     "rearranging": "flatten fliplr flipud ravel rot90 swapaxes unflatten",
     "resampling": "channel_shuffle interpolate pixel_shuffle pixel_unshuffle",
     "sampling": "affine_grid grid_sample",

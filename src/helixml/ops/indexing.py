@@ -156,12 +156,16 @@ def take(B, x: Array, indices: Array, axis: int | None = None):
 _FEW = 32
 
 
-def check_indices(op, indices, n, axis):
-    """Raise unless ``indices`` are integers in [-n, n)."""
+def _check_integers(op, indices):
     if dtypes.kind(indices.dtype) not in "ui":
         raise DTypeError(
             f"{op}: indices must be integers, not {indices.dtype}. Hint: astype('int64')."
         )
+
+
+def check_indices(op, indices, n, axis):
+    """Raise unless ``indices`` are integers in [-n, n)."""
+    _check_integers(op, indices)
     if indices.size:
         host = indices._backend.to_numpy(indices._array)
         if host.size <= _FEW:  # Python is done before NumPy begins
@@ -361,6 +365,18 @@ def take_along_axis_adjoint(B, x: Array, indices: Array, axis: int, size: int):
     Tensor.
     """
     return B.scatter_add_along_axis(x, indices, axis=axis, size=size)
+
+
+@take_along_axis_adjoint.prepare
+def _(x, indices, axis, size):
+    _check_integers("take_along_axis_adjoint", indices)
+    return {"axis": axis, "size": size}
+
+
+@take_along_axis_adjoint.errors
+def _():
+    call = lambda: take_along_axis_adjoint(_zeros(2), np.ones(2), axis=0, size=2)  # noqa: E731
+    yield Failure(call, DTypeError, r"must be integers, not float64")
 
 
 take_along_axis_adjoint.vjp("x")(lambda g, indices, axis: take_along_axis(g, indices, axis=axis))

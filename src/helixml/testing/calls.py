@@ -209,6 +209,11 @@ def accepts(op: Op, *found: DType) -> bool:
     return all(dtypes.kind(dtype) in kinds and dtype in taken for dtype in found)
 
 
+def describes(sample: Sample, op: Op, dtype: DType) -> bool:
+    """Say whether a sample means something in ``dtype`` if that is complex; in others it does."""
+    return dtypes.kind(dtype) != "c" or (accepts(op, dtype) and "c" in sample.kinds)
+
+
 def samples_of(op: Op, setting: Setting) -> list[tuple[int, Sample]]:
     """Return the samples to check, with their numbers."""
     assert op.make_samples is not None
@@ -255,10 +260,10 @@ def differentiable_calls(
         if sample.value_only or not count_floats(sample):
             continue
         for dtype in wanted:
-            if dtypes.kind(dtype) == "c" and not (accepts(op, dtype) and "c" in sample.kinds):
+            if dtype not in setting.dtypes or not describes(sample, op, dtype):
                 continue
             call = call_of(op, number, sample, dtype, setting.device)
-            if call is not None and dtype in setting.dtypes and accepts(op, dtype):
+            if call is not None and accepts(op, dtype):
                 yield f"sample {number} {dtype.name}", call, sample
 
 

@@ -34,6 +34,7 @@ from helixml.testing.calls import (
     calls,
     cotangents_of,
     count_floats,
+    describes,
     differentiable_calls,
     pulled,
     samples_of,
@@ -131,10 +132,10 @@ def check_layouts(op: Op, setting: Setting) -> Steps:
     for number, sample in samples_of(op, setting):
         every = (dtypes.float32, dtypes.float64, dtypes.complex64)
         for dtype in every if setting.full else every[:1]:
-            if dtypes.kind(dtype) == "c" and not (accepts(op, dtype) and "c" in sample.kinds):
+            if dtype not in setting.dtypes or not describes(sample, op, dtype):
                 continue
             call = call_of(op, number, sample, dtype, setting.device)
-            if call is None or dtype not in setting.dtypes:
+            if call is None:
                 continue
             for name, layout in LAYOUTS.items():
                 yield f"sample {number} {dtype.name} {name}", partial(compare, call.changed(layout))
@@ -460,7 +461,7 @@ def check_singular(op: Op, setting: Setting) -> Steps:
             if isinstance(item, Input):
                 good = np.array([item.low <= x < item.high for x in _OUTSIDE])
                 for dtype in (dtypes.float32, dtypes.complex64):
-                    if accepts(op, dtype) and dtypes.kind(dtype) in sample.kinds:
+                    if describes(sample, op, dtype):
                         step = partial(compare_singular, op, setting, place, middles, good, dtype)
                         yield f"sample {number} input {place} {dtype.name}", step
 
