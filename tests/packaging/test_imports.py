@@ -25,6 +25,14 @@ def test_special_functions_wait_for_scipy_until_one_is_called():
     assert "scipy" in loaded_by("import helixml as hx\nhx.special.gamma(hx.ones(()))")
 
 
+def test_linear_algebra_is_loaded_by_its_first_use():
+    files = {f"helixml.ops.{name}" for name in ("contraction", "decomposition", "norms", "solving")}
+    assert not loaded_by("import helixml") & {"helixml.linalg", *files}
+    loaded = loaded_by("import helixml as hx; hx.linalg.inv(hx.eye(2)); hx.einsum('ii', hx.eye(2))")
+    assert {"helixml.linalg", *files} <= loaded
+    assert "scipy" not in loaded
+
+
 def test_training_needs_no_command_line_and_no_plotting():
     assert not loaded_by("import helixml.training") & set(HEAVY)
 

@@ -8,6 +8,7 @@ Axes have labels here: letters, and for those of an ellipsis -1, -2, ..., counte
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -233,6 +234,14 @@ def _plan(subscripts: str, shapes: tuple[Shape, ...], order: str | bool | Path) 
         frozenset(x for x, n in zip(term, shape, strict=True) if n == sizes[x])
         for term, shape in zip(terms, shapes, strict=True)
     ]
+    # What is in no other operand and not in the result is summed before any product.
+    shared = [frozenset(output).union(*sets[:i], *sets[i + 1 :]) for i in range(len(sets))]
+    summed = builtins.sum(
+        _size(s, sizes) - _size(s & k, sizes) for s, k in zip(sets, shared, strict=True)
+    )
+    every = frozenset().union(*sets)
+    naive = _size(every, sizes) * (len(sets) - (every <= set(output)))
+    sets = [s & k for s, k in zip(sets, shared, strict=True)]
     if order is True:
         order = "optimal" if len(sets) <= _FEW else "greedy"
     if order is False:
@@ -241,7 +250,8 @@ def _plan(subscripts: str, shapes: tuple[Shape, ...], order: str | bool | Path) 
         path = (_optimal if order == "optimal" else _greedy)(sets, frozenset(output), sizes)
     else:
         path = order
-    return _Plan(terms, output, sizes, _measured(path, sets, frozenset(output), sizes))
+    flops, largest = _measured(path, sets, frozenset(output), sizes)
+    return _Plan(terms, output, sizes, EinsumPath(path, summed + flops, naive, largest))
 
 
 def _order(op: str, optimize: Any) -> str | bool | Path:
@@ -278,8 +288,10 @@ def _from_left(count: int) -> Path:
     return tuple([(0, 1), *[(0, count - k) for k in range(2, count)]] if count > 1 else [])
 
 
-def _measured(path: Path, sets: Sequence[Set], output: Set, sizes: dict[Label, int]) -> EinsumPath:
-    """Follow a path and count."""
+def _measured(
+    path: Path, sets: Sequence[Set], output: Set, sizes: dict[Label, int]
+) -> tuple[int, int]:
+    """Follow a path; return the FLOPs of its products and the size of the largest."""
     terms, flops, largest = list(sets), 0, 0
     for step in path:
         if len(step) != 2 or step[0] == step[1] or not 0 <= min(step) <= max(step) < len(terms):
@@ -294,9 +306,7 @@ def _measured(path: Path, sets: Sequence[Set], output: Set, sizes: dict[Label, i
         largest = max(largest, _size(terms[-1], sizes))
     if len(terms) != 1:
         raise ValueRangeError(f"einsum: the path leaves {len(terms)} operands, not one.")
-    every = frozenset().union(*sets)
-    naive = _size(every, sizes) * (len(sets) - (every <= output))
-    return EinsumPath(path, flops, naive, largest)
+    return flops, largest
 
 
 def _optimal(sets: Sequence[Set], output: Set, sizes: dict[Label, int]) -> Path:
@@ -373,17 +383,16 @@ def contract(arrays: Sequence[Tensor], subscripts: str, *, optimize: Any = True)
         raise DTypeError("einsum: takes numbers, not booleans. Hint: x.astype('int64').")
     plan = _plan(subscripts, tuple([t.shape for t in tensors]), order)
     terms: list[Any] = []  # of operands and their labels
-    for t, labels in zip(tensors, plan.terms, strict=True):
-        terms.append(_without_repeats(cast(t, dtype), labels, plan.sizes))
+    for i, (t, labels) in enumerate(zip(tensors, plan.terms, strict=True)):
+        others = (*plan.terms[:i], *plan.terms[i + 1 :])
+        own = _without_repeats(cast(t, dtype), labels, plan.sizes)
+        terms.append(_summed(*own, {*plan.output}.union(*others)))
     for step in plan.path.path:
-        (x, x_labels), (y, y_labels) = (terms[i] for i in step)
+        x, y = (terms[i] for i in step)
         terms = [t for i, t in enumerate(terms) if i not in step]
-        kept = {*plan.output, *[label for _, labels in terms for label in labels]}
-        x, x_labels = _summed(x, x_labels, kept.union(y_labels))
-        y, y_labels = _summed(y, y_labels, kept.union(x_labels))
-        terms.append(_product(x, x_labels, y, y_labels, kept, plan.sizes))
+        kept = {*plan.output}.union(*[labels for _, labels in terms])
+        terms.append(_product(x, y, kept, plan.sizes))
     x, labels = terms[0]
-    x, labels = _summed(x, labels, set(plan.output))
     x = permute_dims(x, tuple(labels.index(label) for label in plan.output))
     return positive(x)  # a tensor of its own, also where there was nothing to do
 
@@ -411,8 +420,9 @@ def _summed(x, labels, kept):
     return x, tuple(label for label in labels if label in kept)
 
 
-def _product(x, x_labels, y, y_labels, kept, sizes):
+def _product(one, other, kept, sizes):
     """Return the product of two operands: of matrices, or elementwise if nothing is summed."""
+    (x, x_labels), (y, y_labels) = one, other
     both = [label for label in x_labels if label in y_labels]
     batch = tuple(label for label in both if label in kept)
     inner = tuple(label for label in both if label not in kept)
