@@ -12,6 +12,7 @@ from helixml.testing.calls import Setting, differentiable_calls
 from helixml.testing.checks import function_of
 from helixml.testing.inputs import normal
 
+hx.ops.load_all()
 OPS = [
     op for op in REGISTRY.values() if op.make_samples is not None and not getattr(op, "writes", ())
 ]

@@ -25,6 +25,7 @@ whole_x, bits = whole(3, 4), whole(3, 4, high=8)
 logits, goals = array(6, 5), whole(6, high=5)
 past = array(2, 3, 3)
 u, delta, gate = array(2, 3, 5), array(2, 3, 5), array(2, 3, 5)
+systems, tall = array(2, 6, 6) + 6 * hx.eye(6), array(8, 3)
 A, B, C, D = -array(3, 4), array(2, 4, 5), array(2, 4, 5), array(3)
 settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "step": 1}
 descent = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
@@ -168,6 +169,26 @@ CASES = [
         3 * (2 + 2 + 2 + 2),
     ),
     ("norm_many", lambda: ops.norm_many([array(3), array(2, 2)]), (3 + 4) + (3 + 4 - 1) + 1),
+    # n = 6, two matrices; the leading terms of Golub & Van Loan 2013
+    ("cholesky", lambda: hx.linalg.cholesky(systems), 2 * 6**3 // 3),
+    ("solve", lambda: hx.linalg.solve(systems, array(6, 4)), 2 * (2 * 6**3 // 3 + 2 * 6**2 * 4)),
+    ("triangular_solve", lambda: hx.linalg.triangular_solve(systems, array(6)), 2 * 6**2),
+    ("inv", lambda: hx.linalg.inv(systems), 2 * 2 * 6**3),
+    ("det", lambda: hx.linalg.det(systems), 2 * 2 * 6**3 // 3),
+    ("slogdet", lambda: hx.linalg.slogdet(systems), 2 * 2 * 6**3 // 3),
+    ("expm", lambda: hx.linalg.expm(systems), 2 * (6 * 2 * 6**3 + 8 * 6**3 // 3)),
+    ("eigh", lambda: hx.linalg.eigh(systems), 2 * 9 * 6**3),
+    ("eigvalsh", lambda: hx.linalg.eigvalsh(systems), 2 * 4 * 6**3 // 3),
+    ("eig", lambda: hx.linalg.eig(systems), 2 * 25 * 6**3),
+    ("eigvals", lambda: hx.linalg.eigvals(systems), 2 * 10 * 6**3),
+    ("qr", lambda: hx.linalg.qr(tall), 2 * (2 * 3**2 * (8 - 1))),
+    ("qr, wide", lambda: hx.linalg.qr(tall.mT), 2 * 3**2 * (8 - 1) + 4 * 3**3 // 3),
+    ("svd", lambda: hx.linalg.svd(tall), 4 * 8**2 * 3 + 22 * 3**3),
+    ("svd, thin", lambda: hx.linalg.svd(tall, full_matrices=False), 6 * 8 * 3**2 + 20 * 3**3),
+    ("svdvals", lambda: hx.linalg.svdvals(tall), 4 * 8 * 3**2 - 4 * 3**3 // 3),
+    ("pinv", lambda: hx.linalg.pinv(tall), 6 * 8 * 3**2 + 20 * 3**3 + 2 * 8 * 3**2),
+    ("vector_norm", lambda: hx.linalg.vector_norm(x), 2 * 12),
+    ("einsum", lambda: hx.einsum("bij,jk->bik", cube, matrix), 2 * 2 * 3 * 4 * 5),
     ("scale_many_", lambda: ops.scale_many_([array(3), array(2, 2)], 2.0), 3 + 4),
 ]
 
@@ -185,6 +206,7 @@ def test_there_are_enough():
 
 
 def test_every_op_says_what_it_costs():
+    ops.load_all()
     for op in REGISTRY.values():
         if not isinstance(op, Composite) and op.__module__.startswith("helixml."):
             says = "flops" in op.costs or getattr(op, "direct", False) or getattr(op, "view", False)

@@ -9,6 +9,7 @@ An op declares beside its definition how many FLOPs a call takes, as a function 
 - Products of matrices, convolutions and recurrences count a multiplication and an addition, 2, for
   each pair of factors.
 - A Fourier transform of n complex numbers counts 5 n log2(n), of real ones half of that.
+- Decompositions and solutions count the leading terms that textbooks give (Golub & Van Loan 2013).
 - Movement, casts, indexing and random numbers count 0; sorting and searching, the comparisons.
 - A fused op counts the operations of the formula in its docstring, each once. What a kernel
   computes a second time, to save memory, and what it saves by a trick, is not counted.

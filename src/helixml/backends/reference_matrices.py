@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,7 +27,6 @@ def stacked(ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[.
     """Make a method for stacks of a function of one matrix; ``ranks`` are those of its results."""
 
     def define(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
         def method(self: Any, *arrays: Array, **options: Any) -> Any:
             complex_ = arrays[0].dtype.kind == "c"
             wide = np.complex128 if complex_ else np.float64
@@ -51,6 +49,7 @@ def stacked(ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[.
                 results.append(rows.reshape((*batch, *part.shape)).astype(dtype))
             return tuple(results) if len(results) > 1 else results[0]
 
+        method.__doc__ = function.__doc__
         return method
 
     return define

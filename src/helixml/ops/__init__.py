@@ -6,6 +6,7 @@ says which file defines it.
 """
 
 from importlib import import_module as _import_module
+from pkgutil import iter_modules as _iter_modules
 from typing import Any as _Any
 
 from helixml import dtypes
@@ -247,6 +248,12 @@ def __dir__() -> list[str]:
 
 
 _SCALARS = (bool, int, float, complex)
+
+
+def load_all() -> None:
+    """Load every op, for what must see them all: a test of each, a profile of whatever runs."""
+    for file in _iter_modules(__path__):
+        _import_module(f"helixml.ops.{file.name}")
 
 
 def _convert(op, value, like):

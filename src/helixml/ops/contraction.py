@@ -385,16 +385,27 @@ def contract(arrays: Sequence[Tensor], subscripts: str, *, optimize: Any = True)
     terms: list[Any] = []  # of operands and their labels
     for i, (t, labels) in enumerate(zip(tensors, plan.terms, strict=True)):
         others = (*plan.terms[:i], *plan.terms[i + 1 :])
-        own = _without_repeats(cast(t, dtype), labels, plan.sizes)
-        terms.append(_summed(*own, {*plan.output}.union(*others)))
+        x = t if t.dtype == dtype else cast(t, dtype)
+        x, own = _without_repeats(x, labels, plan.sizes)
+        terms.append(_summed(x, own, {*plan.output}.union(*others)))
     for step in plan.path.path:
         x, y = (terms[i] for i in step)
         terms = [t for i, t in enumerate(terms) if i not in step]
         kept = {*plan.output}.union(*[labels for _, labels in terms])
         terms.append(_product(x, y, kept, plan.sizes))
     x, labels = terms[0]
-    x = permute_dims(x, tuple(labels.index(label) for label in plan.output))
-    return positive(x)  # a tensor of its own, also where there was nothing to do
+    x = _ordered(x, labels, plan.output)
+    return positive(x) if x is tensors[0] else x  # a tensor of its own, if nothing was to be done
+
+
+def _ordered(x, labels, wanted):
+    """Return the axes in the wanted order."""
+    return x if labels == wanted else permute_dims(x, tuple(labels.index(a) for a in wanted))
+
+
+def _shaped(x, shape):
+    """Return the values in a shape."""
+    return x if x.shape == shape else reshape(x, shape)
 
 
 def _without_repeats(x, labels, sizes):
@@ -429,14 +440,14 @@ def _product(one, other, kept, sizes):
     left = tuple(label for label in x_labels if label not in both)
     right = tuple(label for label in y_labels if label not in both)
     b, m, k, n = (tuple(sizes[label] for label in group) for group in (batch, left, inner, right))
-    x = permute_dims(x, tuple(x_labels.index(label) for label in (*batch, *left, *inner)))
-    y = permute_dims(y, tuple(y_labels.index(label) for label in (*batch, *inner, *right)))
+    x = _ordered(x, x_labels, (*batch, *left, *inner))
+    y = _ordered(y, y_labels, (*batch, *inner, *right))
     if not inner:
-        z = reshape(x, (*b, *m, *[1] * len(n))) * reshape(y, (*b, *[1] * len(m), *n))
-        return z, (*batch, *left, *right)
+        ones = (1,) * len(n), (1,) * len(m)
+        return _shaped(x, (*b, *m, *ones[0])) * _shaped(y, (*b, *ones[1], *n)), batch + left + right
     stack = (prod(b),) if batch else ()
-    z = matmul(reshape(x, (*stack, prod(m), prod(k))), reshape(y, (*stack, prod(k), prod(n))))
-    return reshape(z, (*b, *m, *n)), (*batch, *left, *right)
+    x, y = _shaped(x, (*stack, prod(m), prod(k))), _shaped(y, (*stack, prod(k), prod(n)))
+    return _shaped(matmul(x, y), (*b, *m, *n)), batch + left + right
 
 
 @contract.samples

@@ -347,11 +347,10 @@ def _square_qr(q, r, gq, gr):
 
 @_qr.flops
 def _(x, mode):
-    """Count the reflections and the product of them: Golub & Van Loan 2013, section 5.2."""
+    """Count the reflections and their product: Anderson et al. 1994, LAPACK working note 41."""
     m, n = x.shape[-2:]
-    k = min(m, n)
-    factor = 2 * n * k * m - (n + m) * k * k + 2 * k**3 // 3
-    width = m if mode == "complete" else k
+    k, width = min(m, n), m if mode == "complete" else min(m, n)
+    factor = 2 * max(m, n) * k * k - 2 * k**3 // 3
     product = 4 * m * width * k - 2 * (m + width) * k * k + 4 * k**3 // 3
     return _matrices_in(x) * (factor + product)
 

@@ -959,7 +959,7 @@ def _(g, x):
 
 # Al-Mohy & Higham 2009, table 3.1: six products and a solution for the approximant of degree 13.
 # How often it is squared depends on the values.
-expm.flops(lambda x: x.shape[-1] * x.size * (6 * 2 + 8 // 3))
+expm.flops(lambda x: x.shape[-1] * x.size * 44 // 3)
 
 
 @expm.samples

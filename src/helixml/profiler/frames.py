@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from helixml import ops
 from helixml._core import observe
 from helixml.nn.module import Module
 
@@ -76,6 +77,7 @@ def listen() -> Any:
     with _lock:
         if _log is None:
             _log = observe.Log()
+            ops.load_all()  # what is loaded later would not report
             observe.observe(_log)
             _replaced.extend(_methods())
             for owner, name, function in _replaced:

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from pkgutil import iter_modules
 
 import numpy as np
 
@@ -40,8 +38,6 @@ from helixml.testing.calls import (
     written_by,
 )
 from helixml.testing.checks import CHECKS
-
-# What is loaded on first use is checked too.
 
 __all__ = [
     "CHECKS",
@@ -86,12 +82,6 @@ class Check:
             raise AssertionError(f"{self.op.name}:\n  " + "\n  ".join(found)) from cause
 
 
-def load_all() -> None:
-    """Load the ops that are otherwise loaded on first use."""
-    for file in iter_modules(ops.__path__):
-        import_module(f"helixml.ops.{file.name}")
-
-
 def plan(
     device: str = "cpu", dtypes: tuple[DType, ...] | None = None, full: bool = True
 ) -> Iterator[Check]:
@@ -103,9 +93,9 @@ def plan(
     dtypes : those to check; what the backend's ``dtypes`` says, or all, if left out.
     full : every sample, dtype and layout; otherwise one sample in each dtype.
     """
+    ops.load_all()
     held = dtypes or getattr(registry.get(device), "dtypes", None) or ALL
     setting = Setting(device, tuple(held), full)
-    load_all()
     for op in list(REGISTRY.values()):
         if op.make_samples is None:
             continue
