@@ -5,33 +5,15 @@ where they solve or decompose, and of any numbers where they only multiply and a
 ordinary ops, with derivatives of any order.
 """
 
-from helixml.ops.decomposition import (
-    cholesky,
-    eig,
-    eigh,
-    eigvals,
-    eigvalsh,
-    qr,
-    svd,
-    svdvals,
-)
+from helixml.ops.decomposition import cholesky, eig, eigh, eigvals, eigvalsh, qr
 from helixml.ops.linalg import matmul, tensordot, vecdot
 from helixml.ops.matrices import cross, diagonal, multi_dot, outer, trace
+from helixml.ops.matrix_functions import expm, matrix_power
 from helixml.ops.movement import matrix_transpose
 from helixml.ops.norms import cond, matrix_norm, matrix_rank, norm, vector_norm
-from helixml.ops.solving import (
-    cholesky_solve,
-    det,
-    expm,
-    inv,
-    logdet,
-    lstsq,
-    matrix_power,
-    pinv,
-    slogdet,
-    solve,
-    triangular_solve,
-)
+from helixml.ops.pseudo_inverse import lstsq, pinv
+from helixml.ops.singular_values import svd, svdvals
+from helixml.ops.solving import cholesky_solve, det, inv, logdet, slogdet, solve, triangular_solve
 
 __all__ = [
     "cholesky",

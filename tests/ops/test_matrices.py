@@ -5,6 +5,9 @@ Losses do not depend on the phases of vectors, and their cotangents are worked o
 """
 
 import math
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -299,6 +302,12 @@ def test_decompositions_refuse_what_is_not_finite(device, value):
 
 
 # What is made of them
+
+
+def test_a_pickled_op_is_loaded_where_linear_algebra_was_not():
+    code = f"import pickle; print(pickle.loads({pickle.dumps(linalg.inv)!r}))"
+    found = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert found == "<primitive op inv>\n"
 
 
 def test_a_negative_power_is_one_of_the_inverse():

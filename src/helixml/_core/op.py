@@ -107,10 +107,8 @@ class Op:
         return f"<{self.kind} op {self.name}>"
 
     def __reduce__(self):
-        return op_named, (
-            self.name,
-            self.__module__,
-        )  # by name, as functions
+        # Pickled and copied by name, as functions are.
+        return op_named, (self.name, self.__module__)
 
     def samples(self, function):
         """Decorate a generator of samples for the test harness."""

@@ -254,6 +254,8 @@ def load_all() -> None:
     """Load every op, for what must see them all: a test of each, a profile of whatever runs."""
     for file in _iter_modules(__path__):
         _import_module(f"helixml.ops.{file.name}")
+    for name in ("helixml.linalg", *[f"helixml.ops.{file}" for file in LAZY.values()]):
+        _import_module(name)
 
 
 def _convert(op, value, like):

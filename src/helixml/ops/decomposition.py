@@ -1,4 +1,4 @@
-"""Decompositions of matrices: Cholesky, QR, eigenvalues, singular values.
+"""Decompositions of matrices: Cholesky, QR, eigenvalues; singular values are a file beside this.
 
 What a decomposition leaves open (the signs of vectors, and for complex numbers their phases) is as
 the backend's library gives it; a loss must not depend on it, or its gradient means nothing. The
@@ -14,7 +14,7 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core.op import primitive
-from helixml._core.samples import Failure, floats, matrix, sample
+from helixml._core.samples import Failure, matrix, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import (
     ConvergenceError,
@@ -34,7 +34,7 @@ from helixml.ops.matrices import (
     on_diagonal,
 )
 from helixml.ops.movement import concat, expand_dims, tril, triu
-from helixml.ops.numbers import conj, imag, real
+from helixml.ops.numbers import conj, real
 from helixml.ops.solving import solve, triangular_solve
 
 Array = Any  # a raw array of the backend
@@ -56,7 +56,7 @@ def _integers():
     return ones((2, 2), dtype=dtypes.int64)
 
 
-def _accepts(op, square):
+def accepts(op, square):
     """Give ``op`` the check of its matrices; return the error samples for it."""
 
     @op.prepare
@@ -75,7 +75,7 @@ def _accepts(op, square):
     return errors
 
 
-def _converges(op, function):
+def converges(op, function):
     """Let ``op`` say for which matrix its iteration found no end."""
 
     @op.diagnose
@@ -115,7 +115,7 @@ def _hermitian(B, x):
     return B.multiply(B.add(x, other), B.full((), 0.5, dtype=dtype))
 
 
-def _matrices_in(x):
+def matrices_in(x):
     """Return how many matrices a `Size` holds."""
     return x.size // max(x.shape[-1] * x.shape[-2], 1)
 
@@ -162,8 +162,8 @@ def cholesky(B, x: Array, *, upper: bool = False):
 
     References
     ----------
-    Murray 2016, "Differentiation of the Cholesky decomposition", eq. 10; Seeger et al. 2017,
-    "Auto-differentiating linear algebra", section 3.1.
+    Murray 2016, "Differentiation of the Cholesky decomposition"; Seeger, Hetzel, Dai, Meissner &
+    Lawrence 2017, "Auto-differentiating linear algebra".
 
     Examples
     --------
@@ -189,7 +189,7 @@ def _(g, out, upper):
     return hermitian_part(adjoint(triangular_solve(lower_h, adjoint(half), upper=True)))
 
 
-_bad_squares = _accepts(cholesky, square=True)
+_bad_squares = accepts(cholesky, square=True)
 cholesky.flops(lambda x: x.shape[-1] * x.size // 3)
 
 
@@ -296,8 +296,8 @@ def qr(x: Tensor, *, mode: Literal["reduced", "complete"] = "reduced") -> QR:
 
     References
     ----------
-    Walter & Lehmann 2018, "Algorithmic differentiation of linear algebra functions with application
-    in optimum experimental design", section 3; Roberts & Roberts 2020, "QR and LQ decomposition
+    Walter & Lehmann 2010, "Algorithmic differentiation of linear algebra functions with application
+    in optimum experimental design"; Roberts & Roberts 2020, "QR and LQ decomposition
     matrix backpropagation algorithms for square, wide, and deep matrices", for wide matrices.
     Here also for complex numbers, where only the real part of the diagonal of W counts.
 
@@ -347,12 +347,15 @@ def _square_qr(q, r, gq, gr):
 
 @_qr.flops
 def _(x, mode):
-    """Count the reflections and their product: Anderson et al. 1994, LAPACK working note 41."""
+    """Count the reflections and their product.
+
+    Blackford & Dongarra 1999, "Installation guide for LAPACK", working note 41, appendix C.
+    """
     m, n = x.shape[-2:]
     k, width = min(m, n), m if mode == "complete" else min(m, n)
     factor = 2 * max(m, n) * k * k - 2 * k**3 // 3
     product = 4 * m * width * k - 2 * (m + width) * k * k + 4 * k**3 // 3
-    return _matrices_in(x) * (factor + product)
+    return matrices_in(x) * (factor + product)
 
 
 @_qr.samples
@@ -433,7 +436,7 @@ def eigh(x: Tensor) -> Eigh:
 
     References
     ----------
-    Giles 2008, section 3.1; Seeger et al. 2017, section 3.3.
+    Giles 2008, section 3.1; Seeger et al. 2017.
 
     Examples
     --------
@@ -449,11 +452,11 @@ def _(g, outs):
     (w, v), (gw, gv) = outs, g
     vh = adjoint(v)
     diagonal = on_diagonal(w.shape[-1], w)
-    inner = where(diagonal, expand_dims(gw, -1), _over_gaps(vh @ gv, w, diagonal))
+    inner = where(diagonal, expand_dims(gw, -1), over_gaps(vh @ gv, w, diagonal))
     return hermitian_part(v @ inner @ vh)
 
 
-def _over_gaps(p, w, diagonal, plus=None):
+def over_gaps(p, w, diagonal, plus=None):
     """Return p_ij / (w_j - w_i), and 0 on the diagonal; where p_ij is 0 a gap may be 0 too.
 
     ``plus`` divides by (w_j - w_i) (w_j + w_i), the difference of squares without cancellation.
@@ -465,8 +468,8 @@ def _over_gaps(p, w, diagonal, plus=None):
     return quotient(where(diagonal, 0, p), where(diagonal, 1, gap))
 
 
-_accepts(_eigh, square=True)
-_converges(_eigh, np.linalg.eigh)
+accepts(_eigh, square=True)
+converges(_eigh, np.linalg.eigh)
 # Golub & Van Loan 2013, section 8.3: with vectors, and without.
 _eigh.flops(lambda x: 9 * x.shape[-1] * x.size)
 
@@ -522,202 +525,10 @@ def _(g, x):
     return hermitian_part((v * expand_dims(g, -2)) @ adjoint(v))
 
 
-_accepts(eigvalsh, square=True)
-_converges(eigvalsh, np.linalg.eigvalsh)
+accepts(eigvalsh, square=True)
+converges(eigvalsh, np.linalg.eigvalsh)
 eigvalsh.flops(lambda x: 4 * x.shape[-1] * x.size // 3)
 eigvalsh.samples(_symmetric_samples)
-
-
-# Singular values
-
-
-class SVD(NamedTuple):
-    """What `svd` gives."""
-
-    U: Tensor
-    S: Tensor
-    Vh: Tensor
-
-
-def _svd_oracle(x, full_matrices=True):
-    return tuple(np.linalg.svd(x, full_matrices=full_matrices))
-
-
-@primitive(name="svd", oracle=_svd_oracle)
-def _svd(B, x: Array, *, full_matrices: bool = True):
-    """Return the factors U, S and V^H: what `svd` is made of."""
-    return tuple(B.svd(finite(B, x), full_matrices=full_matrices))
-
-
-def _triples(u, s, vh):
-    """Return singular values, u v^T of each pair, and what projects on the other vectors."""
-    k = s.shape[-1]
-    pairs = u[..., :, None, :k] * np.swapaxes(vh[..., :k, :], -1, -2)[..., None, :, :]
-    left, right = u[..., k:], vh[..., k:, :]
-    return s, pairs, left @ np.swapaxes(left, -1, -2), np.swapaxes(right, -1, -2) @ right
-
-
-_svd.options["determined"] = _triples
-
-
-def svd(x: Tensor, *, full_matrices: bool = True) -> SVD:
-    """Return the singular value decomposition of each matrix, x = U diag(S) V^H.
-
-    Parameters
-    ----------
-    x : Tensor, (..., m, n), float or complex.
-    full_matrices : return all m columns of U and all n rows of V^H, not only the first
-        k = min(m, n).
-
-    Returns
-    -------
-    U : Tensor, (..., m, m) or (..., m, k), orthonormal columns.
-    S : Tensor, (..., k), real, not negative, descending.
-    Vh : Tensor, (..., n, n) or (..., k, n), orthonormal rows.
-
-    Raises
-    ------
-    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
-
-    Notes
-    -----
-    Gradient, with P = U^H gU, Q = V^H gV and E_ij = 1 / (s_j^2 - s_i^2), 0 on the diagonal:
-    U (E * (P - P^H) S + S E * (Q - Q^H) + diag(gS)) V^H, and the parts of gU S^-1 V^H and
-    U S^-1 gV^H that lie outside of U and V; for complex numbers also i Im(P_ii) / s_i on the
-    diagonal. Where two singular values are equal, or one is 0, their vectors are no functions of
-    x: a loss of singular values alone has a gradient there, one that reads these vectors gets nan
-    or inf. The sign of a pair of vectors, for complex numbers its phase, is open, and a loss must
-    not depend on it. Of the vectors that full matrices add, only the space that they span has a
-    gradient.
-
-    References
-    ----------
-    Townsend 2016, "Differentiating the singular value decomposition"; Wan & Zhang 2019,
-    "Automatic differentiation for complex valued SVD", eq. 2, for the imaginary diagonal.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> hx.linalg.svd(hx.tensor([[0.0, 2.0], [1.0, 0.0]])).S
-    tensor([2., 1.])
-    """
-    return SVD(*_svd(x, full_matrices=full_matrices))
-
-
-@_svd.vjp("x")
-def _(g, outs):
-    (u, s, vh), (gu, gs, gvh) = outs, g
-    k = s.shape[-1]
-    u, gu = _leading(u, gu, k)
-    v, gv = _leading(adjoint(vh), adjoint(gvh), k)
-    uh, vh = adjoint(u), adjoint(v)
-    p, q = uh @ gu, vh @ gv
-    diagonal = on_diagonal(k, s)
-    row, column = expand_dims(s, -2), expand_dims(s, -1)
-    # Divided before they are added: where singular values are equal, inf - inf is nan, not 0.
-    left, right = (_over_gaps(t, s, diagonal, plus=True) for t in (p, q))
-    middle = (left + adjoint(left)) * row + column * (right + adjoint(right))
-    own = expand_dims(gs, -1)
-    if dtypes.kind(u.dtype) == "c":
-        phase = quotient(imag(where(diagonal, p, 0)), column)
-        middle = middle + phase * 1j
-    gradient = u @ (middle + where(diagonal, own, 0)) @ vh
-    if u.shape[-2] > k:
-        outside = quotient(gu - u @ p, row)
-        gradient = gradient + outside @ vh
-    if v.shape[-2] > k:
-        outside = quotient(gv - v @ q, row)
-        gradient = gradient + u @ adjoint(outside)
-    return gradient
-
-
-def _leading(u, gu, k):
-    """Return the first ``k`` columns, and for them the gradient of the others' span too."""
-    if u.shape[-1] == k:
-        return u, gu
-    first, rest = u[..., :k], u[..., k:]
-    return first, gu[..., :k] - rest @ adjoint(gu[..., k:]) @ first
-
-
-_accepts(_svd, square=False)
-_converges(_svd, np.linalg.svd)
-
-
-@_svd.flops
-def _(x, full_matrices):
-    """Count as Golub & Van Loan 2013, section 8.6, for the R-SVD."""
-    m, n = sorted(x.shape[-2:], reverse=True)
-    vectors = 4 * m * m * n + 22 * n**3 if full_matrices else 6 * m * n * n + 20 * n**3
-    return _matrices_in(x) * vectors
-
-
-@_svd.samples
-def _():
-    yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
-    yield sample(matrix([[1, 2], [3, -1], [0, 2]]), full_matrices=False)
-    yield sample(matrix([[[1, 2, 1], [3, -1, 0]], [[2, 0, 1], [1, 1, 1]]]), full_matrices=False)
-    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]), value_only=True)
-    yield sample((0, 3))
-    yield sample((2, 3, 0))
-
-
-def _svdvals_oracle(x):
-    return np.linalg.svd(x, compute_uv=False)
-
-
-@primitive(oracle=_svdvals_oracle)
-def svdvals(B, x: Array):
-    """Return the singular values of each matrix.
-
-    Parameters
-    ----------
-    x : Tensor, (..., m, n), float or complex.
-
-    Returns
-    -------
-    Tensor, (..., min(m, n)), real, not negative, descending.
-
-    Raises
-    ------
-    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
-
-    Notes
-    -----
-    Gradient: U diag(g) V^H, for which the vectors are computed on the way back. It exists where
-    singular values are equal or 0 too, as one of the subgradients.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> hx.linalg.svdvals(hx.tensor([[3.0, 0.0], [4.0, 0.0]]))
-    tensor([5., 0.])
-    """
-    return B.svdvals(finite(B, x))
-
-
-@svdvals.vjp("x")
-def _(g, x):
-    u, _, vh = svd(x, full_matrices=False)
-    return (u * expand_dims(g, -2)) @ vh
-
-
-_accepts(svdvals, square=False)
-_converges(svdvals, np.linalg.svdvals)
-
-
-@svdvals.flops
-def _(x):
-    m, n = sorted(x.shape[-2:], reverse=True)
-    return _matrices_in(x) * (4 * m * n * n - 4 * n**3 // 3)
-
-
-@svdvals.samples
-def _():
-    yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
-    yield sample(floats(2, 3, 2, distinct=True))
-    yield sample(floats(2, 4, distinct=True))
-    yield sample((0, 3))
-    yield sample((2, 3, 0))
 
 
 # Eigenvalues of any square matrix
@@ -782,12 +593,12 @@ def _(g, outs):
     p = vh @ gv
     diagonal = on_diagonal(w.shape[-1], w)
     own = where(diagonal, real(p), 0)
-    inner = _over_gaps(p - vh @ v @ own, conj(w), diagonal)
+    inner = over_gaps(p - vh @ v @ own, conj(w), diagonal)
     return solve(vh, where(diagonal, expand_dims(gw, -1), inner) @ vh)
 
 
-_accepts(_eig, square=True)
-_converges(_eig, np.linalg.eig)
+accepts(_eig, square=True)
+converges(_eig, np.linalg.eig)
 # Golub & Van Loan 2013, section 7.5: with vectors, and without.
 _eig.flops(lambda x: 25 * x.shape[-1] * x.size)
 
@@ -828,6 +639,6 @@ def _(g, x):
     return solve(vh, expand_dims(g, -1) * vh)
 
 
-_accepts(eigvals, square=True)
-_converges(eigvals, np.linalg.eigvals)
+accepts(eigvals, square=True)
+converges(eigvals, np.linalg.eigvals)
 eigvals.flops(lambda x: 10 * x.shape[-1] * x.size)

@@ -1,6 +1,6 @@
 """Norms of vectors and matrices, and what is measured by them: rank, condition, cosine similarity.
 
-16-bit floats are squared and added in float32. Read `decomposition` for singular values.
+16-bit floats are squared and added in float32. Read `singular_values` first.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, floats, matrix, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import ConvergenceError, DTypeError, ShapeError, ValueRangeError
-from helixml.ops.decomposition import svdvals
 from helixml.ops.elementwise import abs, maximum, pow, sign, where
 from helixml.ops.linalg import vecdot
 from helixml.ops.logic import equal
 from helixml.ops.matrices import LAPACK_DTYPES, check_matrices
 from helixml.ops.movement import as_float, cast, expand_dims, permute_dims, reshape
+from helixml.ops.pseudo_inverse import rank_of, rounding
 from helixml.ops.reduction import count_nonzero, max, min, spread, sum
-from helixml.ops.solving import STACK, WELL_CONDITIONED, inv, rank_of, rounding
+from helixml.ops.singular_values import svdvals
+from helixml.ops.solving import STACK, WELL_CONDITIONED, inv
 from helixml.shapes import Axis
 
 Array = Any  # a raw array of the backend

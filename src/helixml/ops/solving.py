@@ -1,4 +1,4 @@
-"""Systems of linear equations: solutions, inverses, determinants, powers and exponentials.
+"""Systems of linear equations: solutions, inverses and determinants.
 
 The rules are those of Giles 2008, "An extended collection of matrix derivative results for forward
 and reverse mode automatic differentiation", with adjoints in the place of transposes: a gradient of
@@ -15,21 +15,19 @@ from helixml import dtypes, shapes
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, floats, matrix, sample
 from helixml._core.tensor import Tensor
-from helixml.errors import ConvergenceError, DTypeError, ShapeError, SingularMatrixError
+from helixml.errors import DTypeError, ShapeError, SingularMatrixError
 from helixml.ops.elementwise import where
-from helixml.ops.linalg import matmul
-from helixml.ops.logic import equal, greater, less
+from helixml.ops.logic import equal, less
 from helixml.ops.matrices import (
     LAPACK_DTYPES,
     adjoint,
     check_matrices,
     failing,
-    identity,
     on_diagonal,
 )
-from helixml.ops.movement import broadcast_to, concat, expand_dims, reshape, tril, triu
-from helixml.ops.numbers import conj, imag, positive, real
-from helixml.ops.reduction import any, count_nonzero, prod, sum
+from helixml.ops.movement import expand_dims, reshape, tril, triu
+from helixml.ops.numbers import conj, imag
+from helixml.ops.reduction import any, prod
 
 Array = Any  # a raw array of the backend
 
@@ -56,7 +54,7 @@ def _stack(*shape):
     return floats(*shape, low=1.0, high=2.0)
 
 
-def _check_system(op, x, y, square=True):
+def check_system(op, x, y, square=True):
     """Raise unless x z = y is a system of equations, or a stack of such."""
     check_matrices(op, x, square)
     shape = getattr(y, "shape", ())
@@ -74,7 +72,7 @@ def _solves(op):
 
     @op.prepare
     def _(x, y, **options):
-        _check_system(op.name, x, y)
+        check_system(op.name, x, y)
         return options
 
     op.options["dtypes"] = LAPACK_DTYPES
@@ -369,7 +367,7 @@ def inv(B, x: Array):
     return B.inv(x)
 
 
-def _square_only(op):
+def square_only(op):
     """Give ``op`` the check of square matrices and the error samples for it."""
 
     @op.prepare
@@ -394,7 +392,7 @@ def _(g, out):
 
 
 inv.flops(lambda x: 2 * x.shape[-1] * x.size)
-_bad_matrices = _square_only(inv)
+_bad_matrices = square_only(inv)
 _singular(inv)
 
 
@@ -457,7 +455,7 @@ def det(B, x: Array):
     return B.det(x)
 
 
-_square_only(det)
+square_only(det)
 
 
 def _as_factor(x):
@@ -474,7 +472,7 @@ def _(g, x, out):
 
 def _cofactors(x):
     """Return the conjugate cofactors: of x = U S V^H, those of U and V^H times those of S."""
-    from helixml.ops.decomposition import svd  # which needs this file
+    from helixml.ops.singular_values import svd  # which needs this file
 
     u, s, vh = svd(x)
     others = where(on_diagonal(s.shape[-1], s), 1.0, expand_dims(s, -2))
@@ -532,7 +530,7 @@ def slogdet(x: Tensor) -> Slogdet:
 
     References
     ----------
-    Giles 2008, section 2.2.5, for the logarithm.
+    Giles 2008, section 2.2.4, for the determinant, of which this is the logarithm.
 
     Examples
     --------
@@ -544,7 +542,7 @@ def slogdet(x: Tensor) -> Slogdet:
     return Slogdet(*_slogdet(x))
 
 
-_square_only(_slogdet)
+square_only(_slogdet)
 
 
 @_slogdet.vjp("x")
@@ -617,356 +615,3 @@ def _():
     yield Failure(
         lambda: logdet(np.eye(2) * 1j), DTypeError, r"no complex numbers. Hint: linalg.sl"
     )
-
-
-# Pseudo-inverses
-
-
-def _pinv_oracle(x, rtol=None):
-    if rtol is None:
-        rtol = np.finfo(np.float64).eps * max(x.shape[-2:])
-    return np.linalg.pinv(x, rtol=rtol)
-
-
-@primitive(promotes=("x",), oracle=_pinv_oracle)
-def pinv(B, x: Array, *, rtol: Any = None):
-    """Return the Moore-Penrose pseudo-inverse of each matrix.
-
-    Parameters
-    ----------
-    x : Tensor, (..., m, n), float or complex.
-    rtol : singular values up to ``rtol`` times the largest count as 0: a float, or a Tensor (...);
-        None means max(m, n) eps.
-
-    Returns
-    -------
-    Tensor, (..., n, m), same dtype.
-
-    Raises
-    ------
-    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : it holds nan or inf.
-
-    Notes
-    -----
-    Gradient, with p = pinv(x):
-    -p^H g p^H + (I - x p) g^H p p^H + p^H p g^H (I - p x), as long as the rank stays the same. It
-    asks no distinct singular values.
-
-    References
-    ----------
-    Golub & Pereyra 1973, "The differentiation of pseudo-inverses and nonlinear least squares
-    problems whose variables separate", eq. 4.12, whose adjoint this is.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> hx.linalg.pinv(hx.tensor([[2.0, 0.0], [0.0, 0.0]]))
-    tensor([[0.5, 0. ],
-            [0. , 0. ]])
-    """
-    from helixml.ops.decomposition import finite  # which needs this file
-
-    return B.pinv(finite(B, x), rtol=rtol)
-
-
-@pinv.prepare
-def _(x, rtol):
-    check_matrices("pinv", x, square=False)
-    if rtol is None:
-        rtol = rounding(x)
-    elif isinstance(rtol, Tensor):
-        rtol = rtol._array
-    elif not isinstance(rtol, float):
-        rtol = dtypes.as_number("pinv", "rtol", rtol)
-    return {"rtol": rtol}
-
-
-def rounding(x):
-    """Return max(m, n) eps: singular values so small, relative to the largest, may be roundings."""
-    return float(np.finfo(x.dtype).eps) * max(x.shape[-2:])
-
-
-@pinv.vjp("x")
-def _(g, x, out):
-    p, h, gh = out, adjoint(out), adjoint(g)
-    outside = identity(x.shape[-2], x) - x @ p
-    inside = identity(x.shape[-1], x) - p @ x
-    return outside @ gh @ p @ h + h @ p @ gh @ inside - h @ g @ h
-
-
-@pinv.flops
-def _(x):
-    m, n = sorted(x.shape[-2:], reverse=True)
-    return x.size // max(m * n, 1) * (6 * m * n * n + 20 * n**3 + 2 * m * n * n)
-
-
-@pinv.diagnose
-def _(x, rtol):
-    from helixml.ops.decomposition import no_convergence  # which needs this file
-
-    return no_convergence("pinv", x, np.linalg.svd)
-
-
-pinv.options["dtypes"] = LAPACK_DTYPES
-
-
-@pinv.samples
-def _():
-    yield sample(WELL_CONDITIONED)
-    yield sample(floats(4, 2, distinct=True))
-    yield sample(floats(2, 2, 3, distinct=True))
-    yield sample(matrix([[1, 2], [2, 4]]), rtol=1e-6, kinds="f", value_only=True)
-    yield sample(matrix([[3, 0], [0, 3], [0, 0]]))  # equal singular values
-    yield sample((0, 3))
-    yield sample((2, 3, 0))
-
-
-@pinv.errors
-def _():
-    yield Failure(lambda: pinv(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
-    yield Failure(lambda: pinv(_integer_identity()), DTypeError, r"takes no int64")
-    yield Failure(lambda: pinv(_zeros(2, 2), rtol="a"), DTypeError, r"rtol must be a number")
-    yield Failure(
-        lambda: pinv(np.full((2, 2), np.nan)),
-        ConvergenceError,
-        r"pinv: the matrix holds nan or inf",
-    )
-
-
-class LeastSquares(NamedTuple):
-    """What `lstsq` gives."""
-
-    solution: Tensor
-    residuals: Tensor
-    rank: Tensor
-    singular_values: Tensor
-
-
-def _lstsq_oracle(x, y, rtol=None):
-    z = np.linalg.pinv(x, rtol=1e-9 if rtol is None else rtol) @ (y[:, None] if y.ndim == 1 else y)
-    rest = np.square(x @ z - (y[:, None] if y.ndim == 1 else y)).sum(-2)
-    rank = np.linalg.matrix_rank(x, rtol=1e-9 if rtol is None else rtol)
-    if y.ndim == 1:
-        z, rest = z[..., 0], rest[..., 0]
-    return z, rest, np.asarray(rank), np.linalg.svd(x, compute_uv=False)
-
-
-@composite(oracle=_lstsq_oracle)
-def lstsq(x: Tensor, y: Tensor, *, rtol: Any = None) -> LeastSquares:
-    """Find z that makes the sum of abs(x z - y)^2 least; of several, the shortest.
-
-    Parameters
-    ----------
-    x : Tensor, (..., m, n), float or complex.
-    y : Tensor, (..., m, k) or (m,); leading axes broadcast.
-    rtol : as for `pinv`.
-
-    Returns
-    -------
-    solution : Tensor, (..., n, k) or (..., n).
-    residuals : Tensor, (..., k) or (...): the least sums.
-    rank : Tensor, (...), int64.
-    singular_values : Tensor, (..., min(m, n)), descending.
-
-    Raises
-    ------
-    ShapeError, DTypeError : of another shape or dtype. ConvergenceError : ``x`` holds nan or inf.
-
-    Notes
-    -----
-    By the pseudo-inverse, and with its gradient.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> x = hx.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
-    >>> hx.linalg.lstsq(x, hx.tensor([1.0, 3.0, 5.0])).rank
-    tensor(2)
-    """
-    _check_system("lstsq", x, y, square=False)
-    columns = expand_dims(y, -1) if y.ndim == 1 else y
-    z = pinv(x, rtol=rtol) @ columns
-    rest = x @ z - columns
-    residuals = sum(real(rest * conj(rest)), axis=-2)
-    if y.ndim == 1:
-        z, residuals = reshape(z, z.shape[:-1]), reshape(residuals, residuals.shape[:-1])
-    from helixml.ops.decomposition import svdvals  # which needs this file
-
-    s = svdvals(x)
-    return LeastSquares(z, residuals, rank_of(s, rounding(x) if rtol is None else rtol), s)
-
-
-def rank_of(s, rtol):
-    """Return how many of the singular values, descending, exceed ``rtol`` times the largest."""
-    if isinstance(rtol, Tensor):
-        rtol = expand_dims(rtol, -1)
-    return count_nonzero(greater(s, s[..., :1] * rtol), axis=-1)
-
-
-def _without_roundings(solution, residuals, rank, s):
-    """Return what can be compared: residuals of a solvable system are squares of roundings."""
-    return solution, residuals + 1, rank, s
-
-
-lstsq.options.update(determined=_without_roundings, dtypes=LAPACK_DTYPES)
-
-
-@lstsq.samples
-def _():
-    yield sample(matrix([[1, 0], [1, 1], [1, 3]]), (3,))
-    yield sample(matrix([[1, 0], [1, 1], [1, 3]]), (3, 2))
-    yield sample(matrix([[1, 0, 2], [1, 1, 1]]), (3, 2, 1))
-    yield sample(STACK, (2, 3, 2), orders=1)
-    yield sample(matrix([[1, 2], [2, 4]]), (2,), rtol=1e-3, kinds="f", value_only=True)
-    yield sample((3, 0), (3, 2))
-
-
-@lstsq.errors
-def _():
-    x = _zeros(3, 2)
-    yield Failure(lambda: lstsq(x, _zeros(2)), ShapeError, r"x is \(3, 2\), y is \(2,\); they must")
-    yield Failure(lambda: lstsq(_zeros(3), _zeros(3)), ShapeError, r"lstsq: takes matrices")
-
-
-# Functions of matrices
-
-
-def _power_oracle(x, n):
-    return np.linalg.matrix_power(x, n)
-
-
-@composite(oracle=_power_oracle)
-def matrix_power(x: Tensor, n: int) -> Tensor:
-    """Multiply each matrix with itself, x^n.
-
-    Parameters
-    ----------
-    x : Tensor, (..., m, m).
-    n : int; 0 gives the identity, negative ones powers of the inverse.
-
-    Returns
-    -------
-    Tensor, same shape and dtype.
-
-    Raises
-    ------
-    ShapeError : the matrices are not square. DTypeError : ``n`` is no integer, or it is negative
-    and ``x`` is of integers. SingularMatrixError : ``n`` is negative and there is no inverse.
-
-    Notes
-    -----
-    By repeated squaring, at most 2 log2(n) products.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> hx.linalg.matrix_power(hx.tensor([[1.0, 1.0], [0.0, 1.0]]), 5)
-    tensor([[1., 5.],
-            [0., 1.]])
-    """
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise ShapeError(
-            f"matrix_power: takes square matrices, (..., m, m), the shape is {x.shape}."
-        )
-    n = dtypes.as_integer("matrix_power", "n", n)
-    if n == 0:
-        return broadcast_to(identity(x.shape[-1], x), x.shape)
-    if n < 0:
-        x, n = inv(x), -n
-    result: Any = None
-    while n:
-        if n & 1:
-            result = positive(x) if result is None else matmul(result, x)
-        n >>= 1
-        if n:
-            x = matmul(x, x)
-    return result
-
-
-@matrix_power.samples
-def _():
-    yield sample(WELL_CONDITIONED, n=3)
-    yield sample((2, 2), n=1)
-    yield sample((2, 3, 3), n=0)
-    yield sample((2, 3, 3), n=6)
-    yield sample((0, 2, 2), n=2)
-
-
-@matrix_power.errors
-def _():
-    yield Failure(lambda: matrix_power(_zeros(2, 3), 2), ShapeError, r"takes square matrices")
-    yield Failure(lambda: matrix_power(_zeros(2, 2), 0.5), DTypeError, r"n must be an integer")
-    yield Failure(lambda: matrix_power(_zeros(2, 2), -1), SingularMatrixError, r"is singular")
-
-
-def _expm_oracle(x):
-    """Add up the series of x / 4, and square it twice."""
-    step = x / 4
-    total = term = np.broadcast_to(np.eye(x.shape[-1]), x.shape)
-    for k in range(1, 40):
-        term = term @ step / k
-        total = total + term
-    total = total @ total
-    return total @ total
-
-
-@primitive(oracle=_expm_oracle)
-def expm(B, x: Array):
-    """Return the exponential of each matrix, sum_k x^k / k!.
-
-    Parameters
-    ----------
-    x : Tensor, (..., n, n), float or complex.
-
-    Returns
-    -------
-    Tensor, same shape and dtype.
-
-    Raises
-    ------
-    ShapeError, DTypeError : of another shape or dtype.
-
-    Notes
-    -----
-    By scaling and squaring of a Padé approximant (Al-Mohy & Higham 2009). Gradient: the upper right
-    block of the exponential of [[x^H, g], [0, x^H]], which is twice as large.
-
-    References
-    ----------
-    Najfeld & Havel 1995, "Derivatives of the matrix exponential and their computation", theorem
-    4.1; Higham 2008, "Functions of Matrices", eq. 3.16.
-
-    Examples
-    --------
-    >>> import helixml as hx
-    >>> hx.linalg.expm(hx.tensor([[0.0, 1.0], [0.0, 0.0]]))
-    tensor([[1., 1.],
-            [0., 1.]])
-    """
-    return B.expm(x)
-
-
-_square_only(expm)
-
-
-@expm.vjp("x")
-def _(g, x):
-    n, h = x.shape[-1], adjoint(x)
-    upper = concat([h, g], axis=-1)
-    lower = concat([h * 0, h], axis=-1)
-    return expm(concat([upper, lower], axis=-2))[..., :n, n:]
-
-
-# Al-Mohy & Higham 2009, table 3.1: six products and a solution for the approximant of degree 13.
-# How often it is squared depends on the values.
-expm.flops(lambda x: x.shape[-1] * x.size * 44 // 3)
-
-
-@expm.samples
-def _():
-    yield sample((3, 3), kinds="f")
-    yield sample((2, 2, 2), kinds="f")
-    yield sample(matrix([[1, 2], [0, -1]]))
-    yield sample(matrix([[0, 0], [0, 0]]))
-    yield sample((0, 3, 3))
-    yield sample((2, 0, 0))

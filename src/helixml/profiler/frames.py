@@ -77,7 +77,6 @@ def listen() -> Any:
     with _lock:
         if _log is None:
             _log = observe.Log()
-            ops.load_all()  # what is loaded later would not report
             observe.observe(_log)
             _replaced.extend(_methods())
             for owner, name, function in _replaced:
