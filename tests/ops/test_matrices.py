@@ -14,6 +14,7 @@ import pytest
 
 import helixml as hx
 from helixml import autograd, linalg
+from helixml.backends import registry
 from helixml.errors import NotPositiveDefiniteError, SingularMatrixError
 from helixml.testing import check_gradients
 
@@ -325,8 +326,27 @@ def test_a_least_squares_problem_of_low_rank_has_the_shortest_solution():
     assert found.rank.item() == 1
 
 
-def test_a_tolerance_for_each_matrix():
-    x = hx.tensor([[[1.0, 0.0], [0.0, 0.1]], [[1.0, 0.0], [0.0, 0.1]]])
-    rtol = hx.tensor([0.5, 0.01])
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("count", [1, 7])
+def test_few_triangles_and_many_are_solved_alike(count, upper, unit):
+    x, y = numbers(count, 3, 3), numbers(3, 2)
+    triangle = (np.triu if upper else np.tril)(x)
+    if unit:
+        triangle[:, range(3), range(3)] = 1
+    z = linalg.triangular_solve(x, y, upper=upper, unit_diagonal=unit).numpy()
+    np.testing.assert_allclose(triangle @ z, np.broadcast_to(y, z.shape), rtol=1e-10)
+    x[-1, 1, 1] = 0
+    if not unit:
+        with pytest.raises(SingularMatrixError, match=rf"matrix \({count - 1},\) has a 0"):
+            linalg.triangular_solve(x, y, upper=upper)
+
+
+@pytest.mark.parametrize("device", [*DEVICES, "array_api_strict"])
+def test_a_tolerance_for_each_matrix(device):
+    if registry.available()[device] != "ok":
+        pytest.skip(f"no {device}")
+    x = hx.tensor([[[1.0, 0.0], [0.0, 0.1]], [[1.0, 0.0], [0.0, 0.1]]], device=device)
+    rtol = hx.tensor([0.5, 0.01], device=device)
     assert linalg.matrix_rank(x, rtol=rtol).tolist() == [1, 2]
     assert linalg.pinv(x, rtol=rtol)[:, 1, 1].tolist() == [0.0, pytest.approx(10.0)]

@@ -7,6 +7,7 @@ own: its matrices go to the host and the results come back. SciPy is imported wh
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,18 +72,27 @@ def pinv(x: Array, *, rtol: Any) -> Array:
 
 
 def solve_triangular(x: Array, y: Array, *, upper: bool, unit_diagonal: bool) -> Array:
-    """Solve with one triangle of ``x``, matrix by matrix: SciPy's knows no stacks before 1.15."""
-    from scipy.linalg import solve_triangular as solve_one
-
+    """Solve with one triangle of ``x``: a few matrices one by one, many of them row by row."""
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     x = np.broadcast_to(x, (*batch, *x.shape[-2:]))
     y = np.broadcast_to(y, (*batch, *y.shape[-2:]))
-    result = np.empty(y.shape, y.dtype)
-    for i in np.ndindex(batch) if result.size else ():
-        result[i] = solve_one(
-            x[i], y[i], lower=not upper, unit_diagonal=unit_diagonal, check_finite=False
-        )
-    return result
+    z = np.empty(y.shape, y.dtype)
+    n = x.shape[-1]
+    if math.prod(batch) <= n:
+        from scipy.linalg import solve_triangular as solve_one  # it knows no stacks before 1.15
+
+        for at in np.ndindex(batch) if z.size else ():
+            z[at] = solve_one(
+                x[at], y[at], lower=not upper, unit_diagonal=unit_diagonal, check_finite=False
+            )
+        return z
+    if not (unit_diagonal or np.diagonal(x, 0, -2, -1).all()):
+        raise np.linalg.LinAlgError("singular matrix")
+    for i in range(n - 1, -1, -1) if upper else range(n):
+        known = slice(i + 1, n) if upper else slice(i)
+        row = y[..., i, :] - (x[..., i : i + 1, known] @ z[..., known, :])[..., 0, :]
+        z[..., i, :] = row if unit_diagonal else row / x[..., i, i, None]
+    return z
 
 
 def expm(x: Array) -> Array:
