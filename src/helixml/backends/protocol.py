@@ -278,7 +278,8 @@ class ComputeBackend(Protocol):
 
     # Tier 1: linear algebra on stacks of matrices, (..., m, n), of float32, float64, complex64 or
     # complex128; the host computes it for a backend that does not. A matrix for which there is no
-    # result raises an error (`numpy.linalg.LinAlgError`, or what the backend's library has).
+    # result raises an error (`numpy.linalg.LinAlgError`, or what the backend's library has), or
+    # gives nothing finite where that library raises none.
 
     def cholesky(self, x: Array, /) -> Array:
         """Return lower triangular L with L L^H = x, for Hermitian positive definite x."""

@@ -88,7 +88,7 @@ def _(x, rtol):
     elif isinstance(rtol, Tensor):
         rtol = rtol._array
     elif not isinstance(rtol, float):
-        rtol = dtypes.as_number("pinv", "rtol", rtol)
+        rtol = float(dtypes.as_number("pinv", "rtol", rtol))
     return {"rtol": rtol}
 
 

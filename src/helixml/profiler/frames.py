@@ -11,7 +11,6 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from helixml import ops
 from helixml._core import observe
 from helixml.nn.module import Module
 

@@ -474,6 +474,29 @@ def check_special(backend: ComputeBackend, dtype: DType) -> None:
     )
 
 
+def check_singular_matrices(backend: ComputeBackend, dtype: DType) -> None:
+    """`inv`, `solve` and `cholesky` of zeros raise, or give nothing finite."""
+    if dtype not in (dtypes.float32, dtypes.float64):
+        return
+    x, y = backend.zeros((2, 3, 3), dtype=dtype), backend.ones((2, 3, 1), dtype=dtype)
+    calls: dict[str, Callable[[], Array]] = {
+        "inv": lambda: backend.inv(x),
+        "solve": lambda: backend.solve(x, y),
+        "solve_triangular": lambda: backend.solve_triangular(
+            x, y, upper=False, unit_diagonal=False
+        ),
+        "cholesky": lambda: backend.cholesky(x),
+    }
+    for name, call in calls.items():
+        try:
+            found = backend.to_numpy(call())
+        except Exception:  # of whatever class the backend's library has for it
+            continue
+        if name == "cholesky":
+            found = found[:, range(3), range(3)]  # beside the triangle there may be zeros
+        assert not np.isfinite(found).any(), f"{name} of zeros gave {found}"
+
+
 ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "go to the device and back": check_transfer,
     "are created": check_creation,
@@ -486,6 +509,7 @@ ARRAY_CHECKS: dict[str, Callable[[ComputeBackend, DType], None]] = {
     "are dropped by random bits": check_dropping,
     "are transformed to frequencies and back": check_transforms,
     "go through special functions": check_special,
+    "have no inverse where they are singular": check_singular_matrices,
 }
 
 
