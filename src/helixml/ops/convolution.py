@@ -17,7 +17,7 @@ from helixml._core.op import composite
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
-from helixml.ops.elementwise import add, multiply
+from helixml.ops.elementwise import add
 from helixml.ops.linalg import matmul
 from helixml.ops.movement import matrix_transpose, permute_dims, reshape
 from helixml.ops.padding import pad
@@ -91,8 +91,7 @@ def _convolve_transposed(
     weight = reshape(weight, (groups, inner, o // groups * shapes.size(sizes)))
     columns = permute_dims(x, (1, 0, *range(2, 2 + rank)))  # (c, b, l)
     columns = reshape(columns, (groups, inner, b * shapes.size(line)))
-    product = multiply if inner == 1 else matmul  # a column times a row
-    y = reshape(product(matrix_transpose(weight), columns), (o, *sizes, b, *line))
+    y = reshape(matmul(matrix_transpose(weight), columns), (o, *sizes, b, *line))
     y = permute_dims(y, (1 + rank, 0, *range(2 + rank, 2 + 2 * rank), *range(1, 1 + rank)))
     y = pad(fold_axes(y, tuple(lengths), steps, dilations), ((0, 0), (0, 0), *ends))
     return y if bias is None else add(y, reshape(bias, (o, *(1,) * rank)))

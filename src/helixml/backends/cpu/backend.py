@@ -301,6 +301,8 @@ class CpuBackend(BackendBase):
         """Return the matrix product; 16-bit floats are multiplied in float32."""
         if x.size <= FEW and y.size <= FEW and x.dtype in _COMPILED_DTYPES:
             return np.matmul(x, y)
+        if x.ndim > 1 and y.ndim > 1 and x.shape[-1] == y.shape[-2] == 1:
+            return np.multiply(x, y)  # columns times rows: nothing is added up
         product = self._product if config.get().kernels else np.matmul
         if x.dtype in dtypes.HALVES:
             return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
