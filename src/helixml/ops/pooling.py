@@ -20,10 +20,10 @@ from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.elementwise import multiply, remainder, where
 from helixml.ops.indexing import take, take_along_axis
-from helixml.ops.movement import as_float
+from helixml.ops.movement import as_float, reshape
 from helixml.ops.padding import pad
 from helixml.ops.reduction import argmax, sum
-from helixml.ops.windows import each, mix, unfold
+from helixml.ops.windows import each, unfold
 
 Sizes: TypeAlias = int | Sequence[int]
 
@@ -132,10 +132,18 @@ def adaptive_mean(op, rank, x, size):
     spans = _spans(op, rank, x, size)
     y = as_float(x)
     for i, (starts, ends) in enumerate(spans):
-        positions = _entries(starts, ends)
-        sizes = (ends - starts)[:, None]
-        inside = np.arange(positions.shape[1]) < sizes
-        y = mix(y, positions, inside / sizes, x.ndim - rank + i)
+        axis = x.ndim - rank + i
+        sizes, positions = ends - starts, _entries(starts, ends)
+        head, n, tail = y.shape[:axis], y.shape[axis], y.shape[axis + 1 :]
+        if positions.size == n:  # windows beside each other, all of one size
+            entries = reshape(y, (*head, *positions.shape, *tail))
+        else:
+            inside = np.arange(positions.shape[1]) < sizes[:, None]
+            inside = inside.reshape(*inside.shape, *(1,) * len(tail))
+            entries = take(y, as_tensor(op, positions, y), axis=axis)
+            entries = where(as_tensor(op, inside, y), entries, 0)
+        total = sum(entries, axis=axis + 1)
+        y = multiply(total, _along(total, (1 / sizes).astype(y.dtype), axis))
     return y
 
 

@@ -1,8 +1,8 @@
 """Resampling: pictures in other sizes, and channels that become pixels.
 
 `interpolate` goes along one axis after the other. Where the entries of its result come from, and
-with which weights, is worked out beforehand in NumPy; what the backend does is `mix`. Sampling at
-points that are themselves computed is in `grids`.
+with which weights, is worked out beforehand in NumPy. Sampling at points that are themselves
+computed is in `grids`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from helixml._core.op import composite
 from helixml._core.samples import Failure, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
+from helixml.ops.elementwise import add, multiply
 from helixml.ops.indexing import part, take
 from helixml.ops.movement import as_float, permute_dims, reshape
 from helixml.ops.pooling import adaptive_mean
-from helixml.ops.windows import each, mix
+from helixml.ops.windows import each
 
 # The number of axes of each mode; 0 is any
 _MODES = {
@@ -182,7 +183,7 @@ def interpolate(
     for i, (n, count, scale) in enumerate(zip(line, sizes, scales, strict=True)):
         if n != count or mode == "bicubic":
             entries, weights = _blended(n, count, scale, mode == "bicubic", align_corners)
-            x = mix(x, entries, weights, i + 2)
+            x = _mixed(x, entries, weights, i + 2)
     return x
 
 
@@ -202,6 +203,17 @@ def _blended(n, count, scale, cubic, align_corners):
     distances = at[:, None] - entries
     weights = _cubic(distances) if cubic else 1 - np.abs(distances)
     return np.clip(entries, 0, n - 1), weights
+
+
+def _mixed(x, entries, weights, axis):
+    """Return sum over j of weights[i, j] x[entries[i, j]] along ``axis``."""
+    weights = weights.reshape(*weights.shape, *(1,) * (x.ndim - axis - 1)).astype(x.dtype)
+    total = None
+    for j in range(entries.shape[1]):
+        taken = take(x, as_tensor("interpolate", entries[:, j], x), axis=axis)
+        term = multiply(taken, as_tensor("interpolate", weights[:, j], x))
+        total = term if total is None else add(total, term)
+    return total
 
 
 def _factors(value, rank):

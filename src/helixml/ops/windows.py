@@ -15,13 +15,10 @@ import numpy as np
 from helixml import dtypes, shapes
 from helixml._core.op import composite, primitive
 from helixml._core.samples import Failure, floats, sample
-from helixml._core.tensor import Tensor, as_tensor
+from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
-from helixml.ops.elementwise import multiply
-from helixml.ops.indexing import take
 from helixml.ops.movement import permute_dims, reshape
 from helixml.ops.padding import pad
-from helixml.ops.reduction import sum
 
 Array = Any
 
@@ -260,14 +257,6 @@ def fold_axes(
     for i in reversed(range(rank)):
         x = fold(x, lengths[i], steps[i], first + i, dilations[i])
     return x
-
-
-def mix(x: Tensor, positions: Any, weights: Any, axis: int) -> Tensor:
-    """Return sum over j of weights[i, j] x[positions[i, j]] along ``axis``, for arrays (n, k)."""
-    tail = (1,) * (x.ndim - axis - 1)
-    factors = np.asarray(weights, x.dtype).reshape(*weights.shape, *tail)
-    entries = take(x, as_tensor("mix", positions, x), axis=axis)
-    return sum(multiply(entries, as_tensor("mix", factors, x)), axis=axis + 1)
 
 
 def _im2col_oracle(x, kernel, stride=1, padding=0, dilation=1):
