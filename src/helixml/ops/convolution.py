@@ -449,46 +449,48 @@ def conv_transpose3d(
 
 @conv1d.samples
 def _():
-    yield sample((2, 3, 7), (4, 3, 3), (4,), kinds="uif")
-    yield sample((1, 4, 7), (4, 2, 2), kinds="uif", stride=2, padding=((2, 1),), groups=2)
-    yield sample((2, 3, 6), (3, 1, 3), (3,), kinds="uif", padding="same", dilation=2, groups=3)
-    yield sample((2, 3, 5), (2, 3, 1), kinds="uif", stride=2, padding="valid")
-    yield sample((1, 2, 6), (6, 1, 2), kinds="uif", groups=2, padding=(1,))
-    yield sample((0, 2, 4), (3, 2, 2), (3,), kinds="uif")
-    yield sample((2, 0, 4), (3, 0, 2), kinds="uif")
+    yield sample((2, 3, 7), (4, 3, 3), (4,), kinds="uifc")
+    yield sample((1, 4, 7), (4, 2, 2), kinds="uifc", stride=2, padding=((2, 1),), groups=2)
+    yield sample((2, 3, 6), (3, 1, 3), (3,), kinds="uifc", padding="same", dilation=2, groups=3)
+    yield sample((2, 3, 5), (2, 3, 1), kinds="uifc", stride=2, padding="valid")
+    yield sample((1, 2, 6), (6, 1, 2), kinds="uifc", groups=2, padding=(1,))
+    yield sample((0, 2, 4), (3, 2, 2), (3,), kinds="uifc")
+    yield sample((2, 0, 4), (3, 0, 2), kinds="uifc")
 
 
 @conv2d.samples
 def _():
-    yield sample((2, 2, 4, 5), (3, 2, 3, 2), (3,), kinds="uif", padding=(1, (0, 1)))
-    yield sample((1, 2, 5, 4), (2, 1, 2, 3), kinds="uif", stride=(2, 1), dilation=(2, 1), groups=2)
-    yield sample((1, 4, 3, 2), (4, 2, 1, 1), (4,), kinds="uif", groups=2)
-    yield sample((1, 1, 3, 3), (1, 1, 2, 2), kinds="uif", padding="same")
+    yield sample((2, 2, 4, 5), (3, 2, 3, 2), (3,), kinds="uifc", padding=(1, (0, 1)))
+    yield sample((1, 2, 5, 4), (2, 1, 2, 3), kinds="uifc", stride=(2, 1), dilation=(2, 1), groups=2)
+    yield sample((1, 4, 3, 2), (4, 2, 1, 1), (4,), kinds="uifc", groups=2)
+    yield sample((1, 1, 3, 3), (1, 1, 2, 2), kinds="uifc", padding="same")
 
 
 @conv3d.samples
 def _():
-    yield sample((1, 2, 3, 2, 3), (2, 2, 2, 1, 2), (2,), kinds="uif", stride=(1, 1, 2), padding=1)
+    yield sample((1, 2, 3, 2, 3), (2, 2, 2, 1, 2), (2,), kinds="uifc", stride=(1, 1, 2), padding=1)
 
 
 @conv_transpose1d.samples
 def _():
-    yield sample((2, 3, 4), (3, 2, 3), (2,), kinds="uif")
-    yield sample((1, 4, 3), (4, 1, 2), kinds="uif", stride=3, padding=1, output_padding=2, groups=2)
-    yield sample((2, 2, 3), (2, 2, 2), (4,), kinds="uif", groups=2, dilation=3, output_padding=2)
-    yield sample((0, 2, 4), (2, 3, 2), (3,), kinds="uif")
-    yield sample((2, 0, 4), (0, 3, 2), kinds="uif")
+    yield sample((2, 3, 4), (3, 2, 3), (2,), kinds="uifc")
+    yield sample(
+        (1, 4, 3), (4, 1, 2), kinds="uifc", stride=3, padding=1, output_padding=2, groups=2
+    )
+    yield sample((2, 2, 3), (2, 2, 2), (4,), kinds="uifc", groups=2, dilation=3, output_padding=2)
+    yield sample((0, 2, 4), (2, 3, 2), (3,), kinds="uifc")
+    yield sample((2, 0, 4), (0, 3, 2), kinds="uifc")
 
 
 @conv_transpose2d.samples
 def _():
-    yield sample((2, 2, 2, 3), (2, 3, 3, 2), (3,), kinds="uif", stride=(2, 1), padding=(1, 0))
-    yield sample((1, 2, 2, 2), (2, 1, 2, 2), kinds="uif", groups=2, dilation=(1, 2))
+    yield sample((2, 2, 2, 3), (2, 3, 3, 2), (3,), kinds="uifc", stride=(2, 1), padding=(1, 0))
+    yield sample((1, 2, 2, 2), (2, 1, 2, 2), kinds="uifc", groups=2, dilation=(1, 2))
 
 
 @conv_transpose3d.samples
 def _():
-    yield sample((1, 2, 2, 1, 2), (2, 1, 1, 2, 2), (1,), kinds="uif", stride=(1, 2, 1))
+    yield sample((1, 2, 2, 1, 2), (2, 1, 1, 2, 2), (1,), kinds="uifc", stride=(1, 2, 1))
 
 
 @conv2d.errors

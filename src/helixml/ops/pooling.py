@@ -20,6 +20,7 @@ from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.elementwise import multiply, remainder, where
 from helixml.ops.indexing import take, take_along_axis
+from helixml.ops.logic import NO_ORDER
 from helixml.ops.movement import as_float, reshape
 from helixml.ops.padding import pad
 from helixml.ops.reduction import argmax, sum
@@ -75,7 +76,7 @@ def _along(x, line, axis):
 def _max_pool(op, rank, x, kernel, stride, padding, dilation, ceil_mode):
     windows = _windows(op, rank, x, kernel, stride, padding, dilation, ceil_mode)
     kind = dtypes.kind(x.dtype)
-    lowest = -math.inf if kind in "fc" else 0 if kind == "b" else int(np.iinfo(x.dtype).min)
+    lowest = -math.inf if kind == "f" else 0 if kind == "b" else int(np.iinfo(x.dtype).min)
     y = _padded(x, windows, lowest)
     for i in reversed(range(rank)):  # so that of equal values the first is taken, row by row
         axis = x.ndim - rank + i
@@ -223,7 +224,7 @@ _max_oracle = _pool_oracle(np.max)
 _adaptive_avg_oracle, _adaptive_max_oracle = _adaptive_oracle(np.mean), _adaptive_oracle(np.max)
 
 
-@composite(oracle=_max_oracle)
+@composite(real_only=NO_ORDER, oracle=_max_oracle)
 def max_pool2d(
     x: Tensor,
     kernel: Sizes,
@@ -269,7 +270,7 @@ def max_pool2d(
     return _max_pool("max_pool2d", 2, x, *settings)
 
 
-@composite(oracle=_max_oracle)
+@composite(real_only=NO_ORDER, oracle=_max_oracle)
 def max_pool1d(
     x: Tensor,
     kernel: Sizes,
@@ -304,7 +305,7 @@ def max_pool1d(
     return _max_pool("max_pool1d", 1, x, *settings)
 
 
-@composite(oracle=_max_oracle)
+@composite(real_only=NO_ORDER, oracle=_max_oracle)
 def max_pool3d(
     x: Tensor,
     kernel: Sizes,
@@ -537,7 +538,7 @@ def adaptive_avg_pool3d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     return adaptive_mean("adaptive_avg_pool3d", 3, x, size)
 
 
-@composite(oracle=_adaptive_max_oracle)
+@composite(real_only=NO_ORDER, oracle=_adaptive_max_oracle)
 def adaptive_max_pool2d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     """Return the largest value of windows over the last two axes, chosen so as to give a size.
 
@@ -570,7 +571,7 @@ def adaptive_max_pool2d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     return _adaptive_max_pool("adaptive_max_pool2d", 2, x, size)
 
 
-@composite(oracle=_adaptive_max_oracle)
+@composite(real_only=NO_ORDER, oracle=_adaptive_max_oracle)
 def adaptive_max_pool1d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     """Return the largest value of windows over the last axis; see `adaptive_max_pool2d`.
 
@@ -596,7 +597,7 @@ def adaptive_max_pool1d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     return _adaptive_max_pool("adaptive_max_pool1d", 1, x, size)
 
 
-@composite(oracle=_adaptive_max_oracle)
+@composite(real_only=NO_ORDER, oracle=_adaptive_max_oracle)
 def adaptive_max_pool3d(x: Tensor, size: int | Sequence[int | None]) -> Tensor:
     """Return the largest value of windows over the last three axes; see `adaptive_max_pool2d`.
 
