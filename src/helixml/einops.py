@@ -1,4 +1,4 @@
-"""helixml as a backend of einops: ``einops.rearrange(t, "b l d -> b d l")``.
+"""helixml as a backend of einops: ``einops.rearrange(t, "b l d -> b d l")``, and layers of it.
 
 einops finds backends among the subclasses of its own class, so making ours is all it takes. Nobody
 need import this module: it is loaded with einops, whichever of the two packages comes first (see
@@ -7,15 +7,19 @@ need import this module: it is loaded with einops, whichever of the two packages
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+import einops
 import numpy as np
 from einops._backends import AbstractBackend
+from einops.layers import RearrangeMixin, ReduceMixin
 
 import helixml as hx
+from helixml import nn
 
-__all__ = ["HelixmlBackend"]
+__all__ = ["HelixmlBackend", "Rearrange", "Reduce"]
 
 
 class HelixmlBackend(AbstractBackend):
@@ -72,7 +76,46 @@ class HelixmlBackend(AbstractBackend):
         """Say whether means of the values make sense."""
         return hx.dtypes.is_floating(x.dtype)
 
+    def layers(self) -> Any:
+        """Return the module that has einops' layers."""
+        return sys.modules[__name__]
+
     def einsum(self, pattern: str, *x: Any) -> hx.Tensor:
         """Multiply along named axes and sum."""
         product: hx.Tensor = np.einsum(pattern, *x)  # which calls helixml, for Tensors
         return product
+
+
+class Rearrange(RearrangeMixin, nn.Module):
+    """``einops.rearrange`` as a layer: ``Rearrange("b l (h d) -> b h l d", h=2)``.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> from helixml.einops import Rearrange
+    >>> flatten = hx.nn.Sequential(Rearrange("b l d -> b (l d)"), hx.nn.Linear(6, 2))
+    >>> flatten(hx.zeros((4, 3, 2))).shape
+    (4, 2)
+    """
+
+    def extra(self) -> str:
+        """Return the pattern."""
+        return repr(self.pattern)
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Rearrange the axes of ``x``."""
+        y: hx.Tensor = einops.rearrange(x, self.pattern, **self.axes_lengths)
+        return y
+
+
+class Reduce(ReduceMixin, nn.Module):
+    """``einops.reduce`` as a layer: ``Reduce("b l d -> b d", "mean")``."""
+
+    def extra(self) -> str:
+        """Return the pattern and what folds."""
+        return f"{self.pattern!r}, {self.reduction!r}"
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Fold axes of ``x``."""
+        y: hx.Tensor = einops.reduce(x, self.pattern, self.reduction, **self.axes_lengths)
+        return y

@@ -26,6 +26,17 @@ def test_rearrange_is_differentiable():
     check_gradients(lambda x: einops.einsum(x, x, "... l d, ... m d -> ... l m"), x)
 
 
+def test_layers_of_einops_are_modules():
+    from helixml.einops import Rearrange, Reduce
+
+    x = hx.arange(24, dtype="float32").reshape(2, 3, 4)
+    model = hx.nn.Sequential(Rearrange("b l (h d) -> b h l d", h=2), Reduce("b h l d -> b", "sum"))
+    assert model(x).tolist() == [66.0, 210.0]
+    assert "b l (h d)" in repr(model)
+    with pytest.raises(einops.EinopsError):
+        model(hx.zeros((2, 3)))
+
+
 @pytest.mark.parametrize("order", ["import helixml, einops", "import einops, helixml"])
 def test_either_may_come_first(order):
     code = f"{order}; print(einops.rearrange(helixml.zeros((2, 3)), 'a b -> b a').shape)"

@@ -187,6 +187,7 @@ CALLS = [
     (np.sort, M),
     (np.sort, M, None),
     (np.argsort, M, 0),
+    (np.partition, np.array([3.0, 1.0, 2.0]), (0, 1, 2)),
     (np.argsort, M, None),
     (np.argwhere, M > 0),
     (np.flatnonzero, ZEROS),
@@ -222,6 +223,7 @@ CALLS = [
     (np.cross, M[:, :3], N[:, :3]),
     (np.tensordot, T, S, 1),
     (np.vecdot, M, N),
+    *([(np.matvec, T, M[0]), (np.vecmat, M[0, :3], T)] if hasattr(np, "matvec") else []),
     (np.einsum, "ij,jk->ik", M, S),
     (np.einsum, "ij,ij", M, N),
     (np.einsum, "bij,jk,b->k", T, S, V[:2]),
@@ -466,5 +468,5 @@ def test_every_answer_has_a_call():
     left_out = {"save", "savez", "savez_compressed", "savetxt", "einsum_path", "empty_like"}
     left_out |= {"can_cast", "min_scalar_type", "common_type", "array_repr", "argpartition"}
     left_out |= {"ravel_multi_index", "diag_indices_from", "tril_indices_from", "packbits"}
-    left_out |= {"triu_indices_from", "unpackbits"}
+    left_out |= {"triu_indices_from", "unpackbits", "matvec", "vecmat"}
     assert set(ADAPTERS) - called - left_out == set()

@@ -54,6 +54,21 @@ def test_parameters_arrays_and_named_tuples(tmp_path):
     assert second.dtype == hx.int64
 
 
+def test_a_module_and_its_optimizer(tmp_path):
+    model = hx.nn.Linear(2, 1, rng=hx.random.Rng(0))
+    optimizer = hx.optim.AdamW(model.parameters())
+    model(hx.ones((3, 2))).sum().backward()
+    optimizer.step()
+    hx.save(tmp_path / "x", {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    loaded = hx.load(tmp_path / "x")
+    other = hx.nn.Linear(2, 1, rng=hx.random.Rng(1))
+    other.load_state_dict(loaded["model"])
+    again = hx.optim.AdamW(other.parameters())
+    again.load_state_dict(loaded["optimizer"])
+    assert other.weight.tolist() == model.weight.tolist()
+    assert again.steps == 1
+
+
 def test_other_programs_read_and_write_the_file(tmp_path):
     hx.save(tmp_path / "x", {"layer": {"w": hx.ones((2,))}}, metadata={"who": "me"})
     assert list(load_file(tmp_path / "x")) == ["layer.w"]

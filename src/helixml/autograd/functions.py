@@ -46,6 +46,11 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> minimize(hx.value_and_grad(f), np.zeros(2), jac=True).x.round(3)
     array([3., 3.])
     """
+    return _differentiated(f, argnums, arrays=True)
+
+
+def _differentiated(f: Function, argnums: int | Sequence[int], arrays: bool) -> Function:
+    """Return the function of `value_and_grad`; ``arrays`` says whether arrays get arrays."""
     numbers, single = as_numbers("grad", argnums)
 
     @wraps(f)
@@ -69,9 +74,11 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
         gradients: list[Any] = level.pull([value], [None], again)
         result: Any = value
         if not again:
-            pairs = zip(gradients, level.foreign, strict=True)
-            gradients = [g.numpy(copy=True) if foreign else g for g, foreign in pairs]
-            result = value.item() if all(level.foreign) else value.detach()
+            result = value.detach()
+            if arrays:
+                pairs = zip(gradients, level.foreign, strict=True)
+                gradients = [g.numpy(copy=True) if foreign else g for g, foreign in pairs]
+                result = value.item() if all(level.foreign) else result
         found = level.arranged(gradients)
         return result, found[0] if single else tuple(found)
 
@@ -88,7 +95,8 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     Returns
     -------
-    Function with f's arguments that returns the gradient, a tuple if ``argnums`` is a sequence.
+    Function with f's arguments that returns the gradient, a tuple if ``argnums`` is a sequence. It
+    gives Tensors, whatever the arguments were: `value_and_grad` is what other libraries take.
 
     Raises
     ------
@@ -112,7 +120,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> hx.grad(lambda p: (p["w"] * p["x"]).sum())({"w": hx.tensor(2.0), "x": hx.tensor(3.0)})
     {'w': tensor(3.), 'x': tensor(2.)}
     """
-    both = value_and_grad(f, argnums)
+    both = _differentiated(f, argnums, arrays=False)
 
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> Any:

@@ -221,6 +221,16 @@ def _(a: Array, b: Array) -> Any:
     return ops.sum(ops.conj(flat(a)) * flat(b))
 
 
+@adapts("matvec")
+def _(x1: Array, x2: Array) -> Any:
+    return (x1 @ x2[..., None])[..., 0]
+
+
+@adapts("vecmat")
+def _(x1: Array, x2: Array) -> Any:
+    return (ops.conj(x1)[..., None, :] @ x2)[..., 0, :]
+
+
 @adapts("outer")
 def _(a: Array, b: Array) -> Any:
     return a.reshape(-1, 1) * b.reshape(1, -1)
@@ -494,6 +504,11 @@ def _(x: Array, weights: Array | None = None, minlength: int = 0) -> Any:
 @adapts("sort")
 def _(a: Array, axis: int | None = -1) -> Any:
     return ops.sort(flat(a) if axis is None else a, axis=axis or 0)
+
+
+@adapts("partition")
+def _(a: Array, kth: Any, axis: int | None = -1) -> Any:
+    return ops.sort(flat(a) if axis is None else a, axis=axis or 0)  # more than is asked for
 
 
 @adapts("argsort")

@@ -180,7 +180,6 @@ def _bound(function: Any, name: str, target: Any, names: dict[str, str]) -> Any:
     if not names:
         return target  # it takes arguments as NumPy does
     whole = signature(function)
-    inputs = target.inputs if isinstance(target, Op) else ()
 
     def rule(*args: Any, **kwargs: Any) -> Any:
         given = whole.bind(*args, **kwargs).arguments
@@ -193,9 +192,7 @@ def _bound(function: Any, name: str, target: Any, names: dict[str, str]) -> Any:
                 if p.name in given and not (_is_nothing(p.name, value) or _same(value, p.default)):
                     raise _refusal(name, f"with {p.name}={value!r:.60}")
             # None is NumPy's word for "as usual", but for an axis, where it means all of them.
-            elif (
-                p.name in given or value is not None or (p.name == "axis" and p.name not in inputs)
-            ):
+            elif value is not None or p.default is not None or p.name == "axis":
                 passed[names[p.name]] = value
         return target(**passed)
 
