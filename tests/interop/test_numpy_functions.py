@@ -180,7 +180,8 @@ CALLS = [
     (np.add.reduce, M),
     (np.add.reduce, M, {"axis": None}),
     (np.multiply.reduce, M, {"axis": 1, "keepdims": True}),
-    (np.maximum.reduce, M),
+    (np.maximum.reduce, M, 1),
+    (np.logical_or.reduce, B),
     (np.add.accumulate, M, {"axis": 1}),
     (np.subtract.outer, V, W),
     # positions and order
@@ -470,3 +471,41 @@ def test_every_answer_has_a_call():
     left_out |= {"ravel_multi_index", "diag_indices_from", "tril_indices_from", "packbits"}
     left_out |= {"triu_indices_from", "unpackbits", "matvec", "vecmat"}
     assert set(ADAPTERS) - called - left_out == set()
+
+
+def random_einsum(rng):
+    """Return subscripts and shapes, most of which fit together."""
+    sizes = {"a": 2, "b": 3, "c": 4, "d": 1, "e": 2}
+    terms, shapes = [], []
+    for _ in range(rng.integers(1, 4)):
+        axes = list(rng.choice(list(sizes), rng.integers(0, 4)))
+        shape = [sizes[axis] for axis in axes]
+        if rng.random() < 0.2:
+            place = rng.integers(0, len(axes) + 1)
+            axes.insert(place, "...")
+            shape[place:place] = rng.choice([1, 3], rng.integers(0, 3)).tolist()
+        terms.append("".join(axes))
+        shapes.append(tuple(shape))
+    text = ",".join(terms)
+    if rng.random() < 0.7:
+        kept = rng.permutation(sorted(set(text) - {".", ","}))
+        kept = kept[: rng.integers(0, len(kept) + 1)]
+        text += "->" + "..." * ("..." in text) + "".join(kept)
+    return text, shapes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_einsum_of_any_subscripts(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(60):
+        text, shapes = random_einsum(rng)
+        arrays = [rng.normal(size=shape) for shape in shapes]
+        try:
+            expected = np.einsum(text, *arrays)
+        except ValueError:
+            with pytest.raises(ValueError, match="einsum"):
+                np.einsum(text, *map(hx.asarray, arrays))
+            continue
+        found = np.einsum(text, *map(hx.asarray, arrays))
+        assert found.shape == expected.shape, text
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-12, err_msg=text)

@@ -17,6 +17,7 @@ def loaded_by(code):
 def test_import_helixml_leaves_heavy_packages_and_upper_floors_alone():
     loaded = loaded_by("import helixml")
     assert not loaded & {*HEAVY, "safetensors", "helixml.cli", "helixml.training", "helixml.data"}
+    assert not {name for name in loaded if name.startswith("helixml.ops.numpy_")}
 
 
 def test_special_functions_wait_for_scipy_until_one_is_called():

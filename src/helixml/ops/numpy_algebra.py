@@ -350,8 +350,10 @@ def _einsum(subscripts: str, tensors: list[Tensor]) -> Tensor:
                 raise ShapeError(f"np.einsum: axis {axis!r} has {sizes[axis]} and {n} entries.")
             sizes[axis] = max(sizes[axis], n) if n != 0 else 0
         parts.append((term, x))
-    if not set(right) <= set(sizes):
-        raise ShapeError(f"np.einsum: the result of {subscripts!r} names an axis of no operand.")
+    if not set(right) <= set(sizes) or len(set(right)) < len(right):
+        raise ShapeError(
+            f"np.einsum: the result of {subscripts!r} names an axis of no operand, or one twice."
+        )
     term, x = parts[0]
     for number, (other, y) in enumerate(parts[1:], 2):
         needed = set(right).union(*(name for name, _ in parts[number:]))

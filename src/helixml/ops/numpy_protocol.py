@@ -93,7 +93,8 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, options: Any) -> Any:
     if method == "accumulate" and name in _ACCUMULATIONS:
         return _rule(getattr(np, _ACCUMULATIONS[name]))(*inputs, **{"axis": 0, **options})
     if method == "outer" and not options:
-        x, y = (as_tensor(name, value) for value in inputs)
+        like = first_tensor(inputs)
+        x, y = (as_tensor(name, value, like) for value in inputs)
         return _rule(ufunc)(x.reshape(*x.shape, *(1,) * y.ndim), y)
     raise _refusal(f"{name}.{method}")
 
@@ -117,7 +118,7 @@ def _rule(function: Any) -> Any:
 
 def _refusal(name: str, what: str = "") -> DTypeError:
     return DTypeError(
-        f"np.{name}{' ' * bool(what)}{what}: has no counterpart for Tensors that keeps gradients. "
+        f"np.{name}{what and ' '}{what}: has no counterpart for Tensors that keeps gradients. "
         "Hint: np.asarray(t), or t.detach().numpy(), leaves the graph on purpose."
     )
 
@@ -162,10 +163,10 @@ def _correspondence(function: Any, target: Any) -> dict[str, str] | None:
     inputs = list(target.inputs) if isinstance(target, Op) else [p.name for p in ours[:1]]
     names = {p.name: p.name for p in theirs if p.name in known}
     rest = [name for name in inputs if name not in names]
-    for p in theirs:
-        if p.name not in known and rest and p.kind is not Parameter.KEYWORD_ONLY:
-            names[p.name] = rest.pop(0)
     needed = [p for p in theirs if p.default is Parameter.empty and p.kind not in _ANY_NUMBER]
+    for p in needed:
+        if p.name not in known and rest:
+            names[p.name] = rest.pop(0)
     fits = all(p.name in names for p in needed) and all(
         p.name in names.values() for p in ours if p.default is Parameter.empty
     )
