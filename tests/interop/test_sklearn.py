@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -178,6 +180,16 @@ def test_names_of_features_are_kept():
 def test_settings_without_sense(model, message, iris):
     with pytest.raises(ValueRangeError, match=message):
         model.fit(*iris)
+
+
+def test_without_scikit_learn_the_error_says_what_to_install():
+    code = (
+        "import sys\nsys.modules['sklearn'] = None\ntry:\n    import helixml.sklearn\n"
+        "except ImportError as error:\n    print(type(error).__name__, error)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said.startswith("MissingDependencyError helixml.sklearn: needs scikit-learn")
+    assert "pip install 'helixml[sklearn]'" in said
 
 
 def test_data_without_sense():

@@ -298,7 +298,8 @@ class Tensor:
     def numpy(self, copy: bool = False) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array.
 
-        Without ``copy``, a tensor on the CPU gives a read-only view of its own memory.
+        Without ``copy``, a tensor on the CPU gives a read-only view of its own memory. What wants
+        a buffer takes that: ``memoryview(t.numpy())``.
         """
         copied = dtypes.as_flag("numpy", "copy", copy)
         if not copied:
