@@ -57,6 +57,11 @@ CALLS = [
     (np.invert, I),
     (np.logaddexp2, V, W),
     (np.divmod, V, W),
+    (np.fmod, np.array([1e17, -7.5, 5.0]), np.array([3.0, 2.0, -3.0])),
+    (np.fmod, I, -J),
+    (np.modf, np.array([np.inf, -2.5])),
+    (np.ldexp, np.array([1.0]), np.array([300])),
+    (np.round, I, 2),
     (np.modf, M),
     (np.ldexp, V, I),
     (np.heaviside, np.array([-1.0, 0.0, 2.0]), 0.5),
@@ -166,6 +171,9 @@ CALLS = [
     (np.average, M, {"axis": 1, "weights": np.arange(1.0, 5.0)}),
     (np.quantile, M, 0.3, {"axis": 1}),
     (np.quantile, M, [0.0, 0.5, 1.0]),
+    (np.median, np.array([1.0, 2.0, np.inf])),
+    (np.median, np.array([np.inf, np.inf])),
+    (np.median, H),
     (np.percentile, M, 40, {"axis": 0, "keepdims": True}),
     (np.count_nonzero, ZEROS),
     (np.all, B),
@@ -401,6 +409,8 @@ def test_unmodified_numpy_code_is_recorded():
         (lambda x: np.sum(x, where=np.array([True, False])), r"np\.sum with where="),
         (lambda x: np.mean(x, where=np.array([True, False])), r"np\.mean with where="),
         (lambda x: np.max(x, initial=3.0), r"np\.max with initial=3\.0"),
+        (lambda x: np.gradient(x, edge_order=2), r"np\.gradient with edge_order=2"),
+        (lambda x: np.quantile(x, 0.5, method="lower"), r"np\.quantile with method='lower'"),
         (lambda x: np.add(x, x, out=np.zeros(2)), r"np\.add with out"),
         (lambda x: np.add(x, x, where=np.array([True, False])), r"np\.add with where"),
         (lambda x: np.add(x, x, dtype=np.float32), r"np\.add with dtype"),
@@ -415,6 +425,16 @@ def test_what_has_no_rule_says_so(call, message):
         call(x)
     with pytest.raises(TypeError):
         call(x.detach())
+
+
+def test_the_largest_of_nothing_but_nan_is_nan():
+    x = hx.tensor([[np.nan, np.nan], [1.0, np.nan]])
+    assert np.array_equal(np.nanmax(x, axis=1).numpy(), [np.nan, 1.0], equal_nan=True)
+
+
+def test_a_line_ends_where_it_is_told():
+    stop = hx.tensor([0.3, 0.7], dtype="float64")
+    assert np.linspace(hx.tensor(0.1), stop, 7)[-1].tolist() == [0.3, 0.7]
 
 
 def test_neutral_options_are_no_obstacle():

@@ -98,8 +98,11 @@ def _quantile(x: Tensor, q: Any, axis: Any, keepdims: bool, nan: bool = False) -
     for value in share.reshape(-1).tolist():
         place = value * (n - 1)
         low = min(int(place), n - 1)
-        high = min(low + 1, n - 1)
-        part = line[..., low] + (line[..., high] - line[..., low]) * (place - low)
+        part = line[..., low]
+        if place > low:
+            above = line[..., low + 1]
+            between = part + (above - part) * (place - low)
+            part = ops.where(above == part, part, between)  # both may be infinite
         part = ops.where(ops.any(ops.isnan(line), axis=-1), math.nan, part)
         results.append(part.reshape(*kept) if keepdims else part)
     whole = ops.stack(results, axis=0)
@@ -166,12 +169,20 @@ def _nanvar(x: Tensor, axis: Any, ddof: Any, keepdims: bool) -> Tensor:
 
 @adapts("nanmax")
 def _(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    return ops.max(_without_nan(a, -math.inf), axis=axis, keepdims=keepdims)
+    return _nan_extreme(ops.max, a, -math.inf, axis, keepdims)
 
 
 @adapts("nanmin")
 def _(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    return ops.min(_without_nan(a, math.inf), axis=axis, keepdims=keepdims)
+    return _nan_extreme(ops.min, a, math.inf, axis, keepdims)
+
+
+def _nan_extreme(fold: Any, x: Tensor, least: float, axis: Any, keepdims: bool) -> Tensor:
+    result: Tensor = fold(_without_nan(x, least), axis=axis, keepdims=keepdims)
+    if dtypes.kind(x.dtype) == "f":
+        none = ops.all(ops.isnan(x), axis=axis, keepdims=keepdims)
+        result = ops.where(none, math.nan, result)
+    return result
 
 
 @adapts("cumsum")

@@ -86,7 +86,7 @@ for _name in (
 
 @adapts("fmod")
 def _(x: Array, y: Array) -> Any:
-    return x - ops.trunc(x / y) * y
+    return ops.sign(x) * ops.remainder(ops.abs(x), ops.abs(y))  # exact, whatever the quotient
 
 
 @adapts("divmod")
@@ -97,7 +97,7 @@ def _(x: Array, y: Array) -> Any:
 @adapts("modf")
 def _(x: Array) -> Any:
     whole = ops.trunc(x)
-    return x - whole, whole
+    return ops.where(ops.isinf(x), 0.0, x - whole), whole
 
 
 @adapts("float_power")
@@ -137,7 +137,7 @@ def _(x: Array) -> Any:
 
 @adapts("ldexp")
 def _(x: Array, y: Array) -> Any:
-    return x * ops.pow(2.0, y)
+    return x * ops.pow(2.0, ops.astype(y, x.dtype))
 
 
 @adapts("heaviside")
@@ -162,7 +162,7 @@ def _(x: Array) -> Any:
 
 @adapts("round", "around")
 def _(a: Array, decimals: int = 0) -> Any:
-    if decimals == 0:
+    if decimals == 0 or (decimals > 0 and a.dtype not in dtypes.DIFFERENTIABLE):
         return ops.round(a)
     scale = 10.0**decimals
     return ops.round(a * scale) / scale
@@ -304,7 +304,11 @@ def _(
     steps = num - 1 if endpoint else num
     step = (stop - start) / max(steps, 1)
     line = _line(num, start).reshape(num, *(1,) * step.ndim)
-    points = ops.moveaxis(typed(start + line * step, dtype), 0, axis)
+    points = start + line * step
+    if endpoint and num > 1:  # whose last is exact, not rounded thrice
+        last = ops.broadcast_to(ops.astype(stop, points.dtype), points.shape[1:])
+        points = ops.concat([points[:-1], last[None]])
+    points = ops.moveaxis(typed(points, dtype), 0, axis)
     return (points, step) if retstep else points
 
 

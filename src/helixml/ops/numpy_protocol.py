@@ -176,10 +176,8 @@ def _correspondence(function: Any, target: Any) -> dict[str, str] | None:
 def _bound(function: Any, name: str, target: Any, names: dict[str, str]) -> Any:
     """Return a function with NumPy's signature that calls the target by the target's names."""
     theirs = _parameters(function)
-    if theirs is None:
-        return _unsigned(name, target)
-    if not names:
-        return target  # it takes arguments as NumPy does
+    if theirs is None or not names:
+        return _direct(name, target)
     whole = signature(function)
 
     def rule(*args: Any, **kwargs: Any) -> Any:
@@ -200,8 +198,8 @@ def _bound(function: Any, name: str, target: Any, names: dict[str, str]) -> Any:
     return rule
 
 
-def _unsigned(name: str, target: Any) -> Any:
-    """Return a function that calls the target, of a NumPy function that hides its signature."""
+def _direct(name: str, target: Any) -> Any:
+    """Return a function that calls a target which takes arguments as NumPy does, but fewer."""
     known = signature(target).parameters
     if any(p.kind is Parameter.VAR_KEYWORD for p in known.values()):
         return target
