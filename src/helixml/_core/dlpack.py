@@ -74,9 +74,9 @@ def export(tensor: Tensor, stream: Any, max_version: Any, dl_device: Any, copy: 
     half = array.dtype == dtypes.bfloat16
     if half:
         array = array.view(np.uint16)
-    # Copied here, not by NumPy, whose flag "copied" old receivers do not know.
-    options = {} if version is None else {"max_version": version, "copy": copy}
-    capsule = (array.copy() if version is None else array).__dlpack__(**options)
+    if copy:
+        array = array.copy()
+    capsule = array.__dlpack__(max_version=version)
     if half:
         _described(capsule).code = _BFLOAT
     return capsule
