@@ -286,6 +286,7 @@ CALLS = [
     (np.piecewise, V, [V > 1], [lambda x: x * x, lambda x: -x]),
     # what only looks
     *[(f, M) for f in (np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj)],
+    (np.size, M, 1),
     *[(f, M) for f in (np.array_str, np.array2string)],
     *[(f, V, W) for f in (np.array_equal, np.array_equiv, np.allclose, np.result_type)],
     (np.shares_memory, V, V),

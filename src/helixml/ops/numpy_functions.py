@@ -48,12 +48,30 @@ def _looks(name: str) -> None:
 
 
 for _name in (
-    *("shape", "ndim", "size", "iscomplexobj", "isrealobj", "result_type", "common_type"),
-    *("can_cast", "min_scalar_type", "may_share_memory", "shares_memory"),
+    *("iscomplexobj", "isrealobj", "result_type", "common_type", "can_cast", "min_scalar_type"),
+    *("may_share_memory", "shares_memory"),
     *("array_equal", "array_equiv", "allclose", "array2string", "array_repr", "array_str"),
     *("save", "savez", "savez_compressed", "savetxt", "einsum_path"),
 ):
     _looks(_name)
+
+
+# These do not even look at the values, whose storage would count as shared from then on.
+
+
+@adapts("shape")
+def _(a: Array) -> Any:
+    return a.shape
+
+
+@adapts("ndim")
+def _(a: Array) -> Any:
+    return a.ndim
+
+
+@adapts("size")
+def _(a: Array, axis: Any = None) -> Any:
+    return math.prod(a.shape[i] for i in shapes.normalize_axes("np.size", axis, a.ndim))
 
 
 # What gives positions only
