@@ -24,6 +24,8 @@ DTypeLike: TypeAlias = Any
 
 float16: DType = np.dtype("float16")
 bfloat16: DType = np.dtype(ml_dtypes.bfloat16)
+float8_e4m3fn: DType = np.dtype(ml_dtypes.float8_e4m3fn)
+float8_e5m2: DType = np.dtype(ml_dtypes.float8_e5m2)
 float32: DType = np.dtype("float32")
 float64: DType = np.dtype("float64")
 int8: DType = np.dtype("int8")
@@ -44,11 +46,14 @@ UNSIGNED = (uint8, uint16, uint32, uint64)
 COMPLEX = (complex64, complex128)
 ALL = (bool_, *SIGNED, *UNSIGNED, *FLOATS, *COMPLEX)
 HALVES = (float16, bfloat16)
+STORED = (float8_e4m3fn, float8_e5m2)  # values are kept in them and cast, nothing is computed
 DIFFERENTIABLE = frozenset({*FLOATS, *COMPLEX})  # dtypes whose values can carry a gradient
 
-_NAMES: dict[str, DType] = {dtype.name: dtype for dtype in ALL}
-# "b" boolean, "u" and "i" integers, "f" floats, "c" complex; ml-dtypes calls its own kind "V".
+_NAMES: dict[str, DType] = {dtype.name: dtype for dtype in (*ALL, *STORED)}
+# "b" boolean, "u" and "i" integers, "f" floats, "c" complex, "s" stored only; ml-dtypes calls its
+# own kind "V".
 _KINDS: dict[DType, str] = {dtype: "f" if dtype in FLOATS else dtype.kind for dtype in ALL}
+_KINDS.update(dict.fromkeys(STORED, "s"))
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 _PYTHON_RANK: dict[type, int] = {bool: 0, int: 1, float: 2, complex: 3}
 
@@ -122,7 +127,7 @@ def parse(dtype: DTypeLike) -> DType:
 
 
 def kind(dtype: DType) -> str:
-    """Return the kind: ``b`` boolean, ``u``/``i`` integer, ``f`` float, ``c`` complex."""
+    """Return ``b`` boolean, ``u``/``i`` integer, ``f`` float, ``c`` complex, ``s`` 8-bit float."""
     return _KINDS[dtype]
 
 
@@ -197,10 +202,22 @@ def real_of(dtype: DType) -> DType:
 
 def as_float(dtype: DType) -> DType:
     """Return ``dtype`` if it is float or complex, else the default float."""
+    if _KINDS[dtype] == "s":
+        raise not_computed("promotion", dtype)
     return dtype if _KINDS[dtype] in "fc" else default_float
 
 
+def not_computed(op: str, dtype: DType) -> DTypeError:
+    """Return the error for arithmetic in a dtype that values are only stored in."""
+    return DTypeError(
+        f"{op}: nothing is computed in {dtype}, values are only stored in it. "
+        "Hint: cast up first, with astype('float32')."
+    )
+
+
 def _promote(a: DType, b: DType) -> DType:
+    if _KINDS[a] == "s" or _KINDS[b] == "s":
+        raise not_computed("promotion", a if _KINDS[a] == "s" else b)
     if a == b:
         return a
     ka, kb = _KINDS[a], _KINDS[b]
@@ -255,7 +272,7 @@ def result_type(*operands: DTypeLike) -> DType:
 
     Raises
     ------
-    DTypeError : uint64 meets a signed integer, or an operand is no known dtype.
+    DTypeError : uint64 meets a signed integer, an operand is no known dtype, or an 8-bit float.
 
     Examples
     --------
@@ -276,6 +293,8 @@ def result_type(*operands: DTypeLike) -> DType:
             strong = parse(operand) if strong is None else promote(strong, operand)
     if strong is None:
         return (bool_, default_int, default_float, default_complex)[weak]
+    if _KINDS[strong] == "s":
+        raise not_computed("promotion", strong)
     if weak <= _RANK[_KINDS[strong]]:
         return strong
     if weak == 1:

@@ -7,11 +7,13 @@ broadcast. Called by `op`; knows signatures and shapes, no particular op.
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 
-from helixml import shapes
+from helixml import dtypes, shapes
+from helixml._core.storage import user_frame
 from helixml._core.tensor import Tensor
-from helixml.errors import BackendError, DTypeError, ShapeError
+from helixml.errors import BackendError, DTypeError, DTypeWarning, ShapeError
 
 
 def failure(op, error, inputs, attributes):
@@ -77,3 +79,37 @@ def is_integer(value):
 def are_integers(value):
     """Say whether a value is a sequence of integers."""
     return isinstance(value, (tuple, list)) and all([is_integer(item) for item in value])
+
+
+# One text, whichever op it is: so Python's filter shows it once for a line that runs many layers.
+_WIDENED = (
+    "promotion: float64 input meets a float32 parameter, so this and what follows is computed in "
+    "float64. Hint: x.astype('float32') before the call, or model.to(dtype='float64') if that is "
+    "what you want."
+)
+
+
+def warn_if_widened(inputs):
+    """Warn where a float64 operand makes an op with a float32 parameter compute in float64.
+
+    Asked only where operands do not have one dtype. Parameters and buffers are the tensors of
+    classes of their own.
+    """
+    kinds = {
+        (value.dtype, type(value) is not Tensor) for value in inputs if isinstance(value, Tensor)
+    }
+    if (dtypes.float32, True) not in kinds or not kinds & _WIDE:
+        return
+    frame = user_frame()
+    if frame is not None:
+        warnings.warn_explicit(
+            _WIDENED,
+            DTypeWarning,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            module=frame.f_globals.get("__name__", ""),
+            registry=frame.f_globals.setdefault("__warningregistry__", {}),
+        )
+
+
+_WIDE = {(dtypes.float64, False), (dtypes.float64, True)}

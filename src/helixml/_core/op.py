@@ -28,7 +28,7 @@ from numpy import ndarray
 
 from helixml import config, dtypes
 from helixml._core import tape
-from helixml._core.diagnose import failure
+from helixml._core.diagnose import failure, warn_if_widened
 from helixml._core.modes import recording
 from helixml._core.saving import (
     Plan,
@@ -57,6 +57,7 @@ _NO_ATTRS: dict = {}
 _FLOAT32 = dtypes.float32
 _FLOAT64 = dtypes.float64
 _INT64 = dtypes.int64
+_STORED = frozenset(dtypes.STORED)
 is_recording = recording.get  # bound once: every op asks
 
 REGISTRY: dict = {}  # name -> Op, in order of definition
@@ -392,7 +393,11 @@ class Primitive(Op):
             or not (
                 dtype is _FLOAT32
                 or dtype is _FLOAT64
-                or (self.dtype_rule is None and (self.real_only is None or dtype.kind != "c"))
+                or (
+                    self.dtype_rule is None
+                    and dtype not in _STORED
+                    and (self.real_only is None or dtype.kind != "c")
+                )
             )
             or self.prepare_attributes is not None
         ):
@@ -475,8 +480,11 @@ class Primitive(Op):
             if value._tracked or value._node is not None:
                 mask |= 1 if self.variadic else 1 << i
             arrays.append(array)
-        if self.dtype_rule is not None and dtype is not _FLOAT32 and dtype is not _FLOAT64:
-            uniform = False  # perhaps a float must be made first
+        if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+            if self.dtype_rule is not None:
+                uniform = False  # perhaps a float must be made first
+            elif dtype in _STORED and not (self.view or self.options.get("moves", False)):
+                raise dtypes.not_computed(self.name, dtype)
         if not uniform or first is None:
             inputs = self.to_tensors(inputs)
             first, arrays, mask = self.promote(inputs)
@@ -575,6 +583,8 @@ class Primitive(Op):
             dtype = dtypes.as_float(dtype)
         if self.real_only is not None and dtype is not None and dtype.kind == "c":
             raise self.refused(dtype)
+        if dtype == _FLOAT64:
+            warn_if_widened(inputs)
         backend = first._backend
         arrays = []
         for i in range(len(inputs)):
@@ -900,6 +910,7 @@ class Fused(Op):
             if isinstance(result, tuple):
                 return tuple([narrowed(output, half) for output in result])
             return narrowed(result, half)
+        warn_if_widened(tensors)
         if self.leading:
             return self.function(*tensors, **attributes)
         pairs = zip(self.inputs, self.grouped(tensors), strict=True)

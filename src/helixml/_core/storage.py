@@ -44,12 +44,20 @@ class Cell:
         self.writer = f"{op} at {user_line()}"
 
 
-def user_line():
-    """Return ``file:line`` of the innermost frame outside this package."""
+def user_frame():
+    """Return the innermost frame outside this package, or None."""
     frame = sys._getframe()
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if name != "helixml" and not name.startswith("helixml."):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            return frame
         frame = frame.f_back
-    return "an unknown line"
+    return None
+
+
+def user_line():
+    """Return ``file:line`` of the innermost frame outside this package."""
+    frame = user_frame()
+    if frame is None:
+        return "an unknown line"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -60,7 +60,7 @@ def finfo(type: Any) -> FloatInfo:
     1.1920928955078125e-07
     """
     dtype = _dtype_of(type)
-    if not dtypes.is_differentiable(dtype):
+    if dtypes.kind(dtype) not in "fcs":
         raise DTypeError(f"finfo: {dtype} is no float. Hint: hx.iinfo.")
     real = dtypes.real_of(dtype)
     found: Any = ml_dtypes.finfo(real)
