@@ -51,7 +51,7 @@ def test_the_forward_op_its_line_and_its_module_are_named(tmp_path):
     assert "its result is -inf at (0, 1), 1 of 3 entries, out of finite operands: x (1, 3)" in str(
         error
     )
-    assert error.__notes__ == ["in Model.layers.0.1, called with ((1, 3) float32)"]
+    assert error.__notes__ == ["in Model.layers.0.1 (Logarithm), called with ((1, 3) float32)"]
     line = inspect.getsourcelines(Logarithm.forward)[1] + 1
     assert error.line == f"{__file__}:{line}"
 

@@ -208,7 +208,9 @@ def test_an_error_names_the_path_once():
     model = Sequential(Linear(3, 3), Sequential(hx.silu, ModuleListRunner()))
     with pytest.raises(ShapeError) as caught:
         model(hx.ones((2, 3)))
-    assert caught.value.__notes__ == ["in Sequential.1.1.parts.1, called with ((2, 3) float32)"]
+    assert caught.value.__notes__ == [
+        "in Sequential.1.1.parts.1 (Linear), called with ((2, 3) float32)"
+    ]
 
 
 class ModuleListRunner(Module):
@@ -228,7 +230,9 @@ def test_an_error_in_a_block_is_found_from_the_top():
     model[0].out_proj = Linear(3, 4)
     with pytest.raises(ShapeError) as caught:
         model(hx.ones((1, 2, 4)))
-    assert caught.value.__notes__ == ["in Sequential.0.out_proj, called with ((1, 2, 8) float32)"]
+    assert caught.value.__notes__ == [
+        "in Sequential.0.out_proj (Linear), called with ((1, 2, 8) float32)"
+    ]
 
 
 def test_keyword_arguments_are_named_too():
@@ -255,7 +259,10 @@ def test_notes_of_others_stay():
 
     with pytest.raises(ShapeError) as caught:
         Annotate()(hx.ones((2, 4)))
-    assert caught.value.__notes__ == ["mine", "in Annotate.inner, called with ((2, 4) float32)"]
+    assert caught.value.__notes__ == [
+        "mine",
+        "in Annotate.inner (Linear), called with ((2, 4) float32)",
+    ]
 
 
 def test_a_module_outside_the_tree_keeps_its_own_note():
@@ -279,7 +286,7 @@ def test_errors_of_any_kind_are_noted():
 
     with pytest.raises(KeyError) as caught:
         Sequential(Sequential(fail))(1)
-    assert caught.value.__notes__ == ["in Sequential.0, called with (int)"]
+    assert caught.value.__notes__ == ["in Sequential.0 (Sequential), called with (int)"]
 
 
 # Lists

@@ -201,7 +201,9 @@ def _note_path(
         inner, path, text = module, "", f"({', '.join(shown)})"
     else:
         error.__notes__.remove(note)
-    where = f"{type(module).__name__}.{path}" if path else type(module).__name__
+    where = type(module).__name__
+    if path:
+        where = f"{where}.{path} ({type(inner).__name__})"
     note = f"in {where}, called with {text}"
     error.add_note(note)
     error._helixml_module = (inner, text, note)  # type: ignore[attr-defined]
