@@ -250,7 +250,7 @@ def softmax(x: Array, *, axis: int) -> Forward:
     lines = np.moveaxis(wide(x), axis, -1)
     y = np.empty_like(lines)
     for i in rows(lines):
-        e = np.exp(lines[i] - max(lines[i]))  # shifted: the largest term is e^0
+        e = np.exp(lines[i] - max(lines[i], default=0.0))  # shifted: the largest term is e^0
         y[i] = e / sum(e)
     y = np.moveaxis(y, -1, axis).astype(x.dtype)
     return (y,), (y,)
@@ -354,6 +354,8 @@ def cross_entropy(
 def log_softmax(row: Array) -> Array:
     """Return log p of one row, x - m - log(sum e^(x - m)) with m the largest x."""
     x = wide(row)
+    if not len(x):
+        return x
     shifted = x - max(x)
     logp: Array = shifted - math.log(sum(np.exp(shifted)))
     return logp
