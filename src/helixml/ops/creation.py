@@ -14,7 +14,14 @@ from helixml._core.tensor import Tensor, as_tensor
 from helixml.backends import registry
 from helixml.device import Device
 from helixml.dtypes import DTypeLike
-from helixml.errors import DeviceError, DTypeError, GraphError, ShapeError, ValueRangeError
+from helixml.errors import (
+    DTypeError,
+    DeviceError,
+    GraphError,
+    HelixError,
+    ShapeError,
+    ValueRangeError,
+)
 
 __all__ = [
     "arange",
@@ -216,6 +223,8 @@ def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike, **extra
     size = shapes.as_shape(name, shape)
     try:
         return Tensor(make(size, *extra.values(), dtype=kind), backend)
+    except HelixError:
+        raise
     except (OverflowError, TypeError) as error:  # the second comes from bfloat16
         values = ", ".join(map(str, extra.values()))
         raise DTypeError(f"{name}: {values} does not fit {kind}.") from error
