@@ -15,8 +15,8 @@ from helixml.backends import registry
 from helixml.device import Device
 from helixml.dtypes import DTypeLike
 from helixml.errors import (
-    DTypeError,
     DeviceError,
+    DTypeError,
     GraphError,
     HelixError,
     ShapeError,
