@@ -247,6 +247,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *FURTHER})
 
 
+def load_all() -> None:
+    """Load every op, for what must see them all, as tests of each."""
+    for file in _iter_modules(__path__):
+        _import_module(f"helixml.ops.{file.name}")
+
+
+_SCALARS = (bool, int, float, complex)
+
+
 _SCALARS = (bool, int, float, complex)
 
 
