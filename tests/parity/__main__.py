@@ -19,7 +19,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 
 from parity.compare import COMPLEX, REAL, Outcome, run
 from parity.exceptions import EXCEPTIONS, exception_for
-from parity.table import TABLE
+from parity.table import EXPRESSIONS, TABLE
 
 LEAST_OFFERED = 270  # as many as were offered when this was last written
 LEAST_AGREEING = 0.99
@@ -90,6 +90,10 @@ def main(arguments: list[str]) -> int:
     agreeing = sum(outcome.kind == "agrees" for outcome in real)
     share = agreeing / max(len(real), 1)
     print(f"entries: {len(entries)} of PyTorch {torch.__version__}, {len(results)} offered")
+    several_ops = len(set(results) & set(EXPRESSIONS))
+    print(
+        f"of these as one function: {len(results) - several_ops}; as a line of others: {several_ops}"
+    )
     if absent:
         print(f"in the table and not offered yet: {len(absent)}")
     if options.list:
