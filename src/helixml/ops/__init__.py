@@ -259,14 +259,6 @@ _SCALARS = (bool, int, float, complex)
 _SCALARS = (bool, int, float, complex)
 
 
-def load_all() -> None:
-    """Load every op, for what must see them all: a test of each, a profile of whatever runs."""
-    for file in _iter_modules(__path__):
-        _import_module(f"helixml.ops.{file.name}")
-    for name in ("helixml.linalg", *[f"helixml.ops.{file}" for file in LAZY.values()]):
-        _import_module(name)
-
-
 def _convert(op, value, like):
     """Return a scalar, list or NumPy array as a tensor where ``like`` lives."""
     device = None if like is None else like.device
