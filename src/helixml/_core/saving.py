@@ -237,7 +237,7 @@ def residual_of(saved, op):
 
 def restore(saved, node, name):
     """Return a saved value as a tensor, tied to where it came from if recording is on."""
-    saved.check(node.op.name, name)
+    saved.check(node.op.name, name, node.origin)
     source = saved.source
     attached = is_recording()
     if attached and isinstance(source, Tensor):

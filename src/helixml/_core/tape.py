@@ -89,12 +89,14 @@ class Saved:
         self.source = source
         self.slot = slot
 
-    def check(self, op, name):
+    def check(self, op, name, origin=None):
         """Raise `InplaceError` if the array was written since it was saved."""
         if self.cell.version != self.version:
+            called = f" (called at {origin})" if origin else ""
             raise InplaceError(
-                f"{op}: its backward pass reads {name!r}, shape {tuple(self.array.shape)}, which "
-                f"was overwritten in place by {self.cell.writer} (version {self.version} -> "
+                f"{op}: its backward pass{called} reads {name!r}, shape "
+                f"{tuple(self.array.shape)}, which was overwritten in place by "
+                f"{self.cell.writer} (version {self.version} -> "
                 f"{self.cell.version}). Hint: move the write after backward(), or use a copy."
             )
 

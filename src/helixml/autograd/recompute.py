@@ -161,6 +161,7 @@ class _Segment:
     """One checkpointed call: what it takes to run it again, and the values it then gave."""
 
     name = "checkpoint"
+    origin = None  # as nodes have one
 
     def __init__(self, f: Function, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         self.f = f
