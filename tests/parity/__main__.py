@@ -90,10 +90,8 @@ def main(arguments: list[str]) -> int:
     agreeing = sum(outcome.kind == "agrees" for outcome in real)
     share = agreeing / max(len(real), 1)
     print(f"entries: {len(entries)} of PyTorch {torch.__version__}, {len(results)} offered")
-    several_ops = len(set(results) & set(EXPRESSIONS))
-    print(
-        f"of these as one function: {len(results) - several_ops}; as a line of others: {several_ops}"
-    )
+    written = len(set(results) & set(EXPRESSIONS))
+    print(print(f"of these one function: {len(results) - written}, a line of others: {written}"))
     if absent:
         print(f"in the table and not offered yet: {len(absent)}")
     if options.list:
