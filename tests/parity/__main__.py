@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
     share = agreeing / max(len(real), 1)
     print(f"entries: {len(entries)} of PyTorch {torch.__version__}, {len(results)} offered")
     written = len(set(results) & set(EXPRESSIONS))
-    print(print(f"of these one function: {len(results) - written}, a line of others: {written}"))
+    print(f"of these one function: {len(results) - written}, a line of others: {written}")
     if absent:
         print(f"in the table and not offered yet: {len(absent)}")
     if options.list:
