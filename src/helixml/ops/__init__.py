@@ -256,9 +256,6 @@ def load_all() -> None:
 _SCALARS = (bool, int, float, complex)
 
 
-_SCALARS = (bool, int, float, complex)
-
-
 def _convert(op, value, like):
     """Return a scalar, list or NumPy array as a tensor where ``like`` lives."""
     device = None if like is None else like.device
