@@ -21,11 +21,6 @@ def test_sigmoid_of_complex_numbers_keeps_the_imaginary_part():
     assert np.allclose(hx.sigmoid(hx.tensor(Z)).numpy(), expected, rtol=1e-12)
 
 
-def test_logsumexp_of_complex_numbers_is_the_principal_logarithm():
-    x = np.array([8 + 4j, 1 - 3j])
-    assert np.isclose(hx.logsumexp(hx.tensor(x)).item(), np.log(np.exp(x).sum()))
-
-
 def test_softmax_of_nothing_is_nothing():
     for function in (hx.softmax, hx.log_softmax):
         x = hx.zeros((5, 0, 0), dtype="float64")
@@ -58,7 +53,7 @@ def test_imaginary_parts_are_not_dropped_unasked():
         lambda: hx.tensor([1j], dtype="float32"),
         lambda: hx.asarray(np.array([1j]), dtype="int32"),
     ):
-        with pytest.raises(DTypeError, match=r"imaginary parts.*Hint: hx\.real"):
+        with pytest.raises(DTypeError, match=r"drop the imaginary part.*Hint: real"):
             call()
     assert (x.numpy() == 0).all()
     assert hx.real(z).dtype == hx.float32

@@ -143,13 +143,19 @@ class Watch(Hooks):
         for op in list(REGISTRY.values()):
             if isinstance(op, Primitive):
                 self.enter_primitive(op)
+        self.watch(self.enter_primitive)
         for owner in classes:
             self.enter_class(owner)
 
     def enter_primitive(self, op: Any) -> None:
         """Watch one primitive."""
         run, run_pair, pull = op.run, op.run_pair, op.pull
-        self.put(op, "run", lambda inputs, attributes: self.run(op, run, inputs, attributes))
+
+        def watched_run(inputs: Any, attributes: Any, ready: bool = False) -> Any:
+            bound = lambda inputs, attributes: run(inputs, attributes, ready)  # noqa: E731
+            return self.run(op, bound, inputs, attributes)
+
+        self.put(op, "run", watched_run)
         if op.direct:
             pair = lambda inputs, _: run_pair(inputs)  # noqa: E731
             self.put(op, "run_pair", lambda inputs: self.run(op, pair, inputs, {}))

@@ -260,6 +260,12 @@ class Hooks:
 
     def __init__(self):
         self.replaced = []  # (object or class, name, what its own attribute was, or None)
+        self.watching = []
+
+    def watch(self, function):
+        """Have ``function`` told of primitives that are defined later: files load on first use."""
+        self.watching.append(function)
+        watchers.append(function)
 
     def put(self, owner, name, value):
         """Put ``value`` in the place of an attribute."""
@@ -268,6 +274,8 @@ class Hooks:
 
     def leave(self):
         """Put everything back."""
+        while self.watching:
+            watchers.remove(self.watching.pop())
         while self.replaced:
             owner, name, before = self.replaced.pop()
             if before is None:
@@ -292,7 +300,7 @@ def observe(log):
     for op in list(REGISTRY.values()):
         if isinstance(op, Primitive):
             observe_primitive(log, op)
-    watchers.append(partial(observe_primitive, log))  # some files of ops are loaded on first use
+    _hooks.watch(partial(observe_primitive, log))
     _hooks.put(Fused, "__call__", noted_call)
     _hooks.put(Fused, "pull", noted_pull)
 
@@ -320,5 +328,4 @@ def observe_primitive(log, op):
 
 def leave():
     """Put everything back."""
-    watchers.clear()
     _hooks.leave()

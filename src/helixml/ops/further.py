@@ -41,7 +41,7 @@ _FILES = {
         "adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d "
         "max_pool2d max_pool3d"
     ),
-    "quantize": "dequantize fake_quantize quantize",
+    "quantization": "dequantize fake_quantize quantize",
     "ranking": "kthvalue median mode nanmedian nanquantile quantile topk",
     "rearranging": "flatten fliplr flipud ravel rot90 swapaxes unflatten",
     "resampling": "channel_shuffle interpolate pixel_shuffle pixel_unshuffle",

@@ -52,6 +52,7 @@ _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
 def _refuse_kinds(op: str, value: Tensor, x: Tensor, least: int) -> None:
     """Raise if ``value`` is of a higher kind than ``x`` and not below the rank ``least``."""
+    dtypes.check_cast(op, value.dtype, x.dtype)
     rank = _RANK[dtypes.kind(value.dtype)]
     if rank >= least and rank > _RANK[dtypes.kind(x.dtype)]:
         raise DTypeError(
