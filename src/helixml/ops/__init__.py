@@ -6,7 +6,6 @@ says which file defines it.
 """
 
 from importlib import import_module as _import_module
-from pkgutil import iter_modules as _iter_modules
 from typing import Any as _Any
 
 from helixml import dtypes
@@ -249,7 +248,9 @@ def __dir__() -> list[str]:
 
 def load_all() -> None:
     """Load every op, for what must see them all, as tests of each."""
-    for file in _iter_modules(__path__):
+    from pkgutil import iter_modules
+
+    for file in iter_modules(__path__):
         _import_module(f"helixml.ops.{file.name}")
 
 

@@ -515,7 +515,7 @@ def _():
         lambda: conv2d(x, w, padding="same", stride=2), ValueRangeError, r"stride=\(2, 2\) does not"
     )
     yield Failure(lambda: conv2d(x, w, stride=0), ValueRangeError, r"stride=0 must be at least 1")
-    yield Failure(lambda: conv2d(x, w, padding=-1), ValueRangeError, r"padding=-1 must be at leas")
+    yield Failure(lambda: conv2d(x, w, padding=-1), ValueRangeError, r"padding=-1 must be at least")
     yield Failure(lambda: conv2d(x, w, stride=(1, 1, 1)), ShapeError, r"3 numbers for 2 axes")
     yield Failure(lambda: conv2d(x, w, groups=1.5), DTypeError, r"groups must be an integer")
 
