@@ -5,11 +5,11 @@ Values are SciPy's, which is loaded by the first call that needs it; `helixml.op
 
 from helixml.ops.activation import softplus
 from helixml.ops.bessel import i0, i0e, i1, i1e, iv, ive, j0, j1, jv
+from helixml.ops.categorical import log_softmax, softmax
 from helixml.ops.elementwise import expm1, log1p
 from helixml.ops.elementwise import sigmoid as expit
 from helixml.ops.entropy import entr, log_sigmoid, logit, rel_entr, xlog1py, xlogy
 from helixml.ops.entropy import log_sigmoid as log_expit
-from helixml.ops.fused import log_softmax, softmax
 from helixml.ops.gamma import (
     beta,
     betaln,

@@ -27,6 +27,7 @@ from helixml.ops.arrangement import (
     tile,
     unstack,
 )
+from helixml.ops.categorical import cross_entropy, log_softmax, softmax
 from helixml.ops.compose import (
     clip,
     one_hot,
@@ -74,15 +75,7 @@ from helixml.ops.elementwise import (
     where,
 )
 from helixml.ops.further import FURTHER
-from helixml.ops.fused import (
-    causal_conv1d,
-    cross_entropy,
-    layer_norm,
-    log_softmax,
-    rms_norm,
-    selective_scan,
-    softmax,
-)
+from helixml.ops.fused import causal_conv1d, layer_norm, rms_norm, selective_scan
 from helixml.ops.indexing import (
     argsort,
     getitem,

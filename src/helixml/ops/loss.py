@@ -5,7 +5,7 @@ All are composites of ops with rules. Their operands must have the shapes that t
 float32 and the result is cast back, so that no square and no sum overflows that the result would
 hold. Gradients flow into targets too, where these are floats.
 
-`cross_entropy`, which backends compute in one pass, is in `helixml.ops.fused`.
+`cross_entropy`, which backends compute in one pass, is in `helixml.ops.categorical`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from helixml._core.samples import Failure, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.activation import softplus
+from helixml.ops.categorical import softmax
 from helixml.ops.elementwise import abs, expm1, negative, sigmoid, where
-from helixml.ops.fused import softmax
 from helixml.ops.movement import as_float, reshape, split
 from helixml.ops.trigonometric import tanh
 

@@ -97,10 +97,7 @@ def affine_grid(theta: Tensor, size: tuple[int, ...], *, align_corners: bool = F
 
 def _need_float(op, **tensors):
     for name, tensor in tensors.items():
-        if dtypes.kind(tensor.dtype) != "f":
-            raise DTypeError(
-                f"{op}: {name} must be a float, not {tensor.dtype}. Hint: astype('float32')."
-            )
+        dtypes.check_floating(op, name, tensor.dtype)
 
 
 affine_grid.options["kinds"] = "f"
