@@ -8,6 +8,7 @@ from helixml.nn.functional import functional_call
 from helixml.nn.layers import Dropout, Embedding, Linear, RMSNorm
 from helixml.nn.module import Module, ModuleList, Sequential
 from helixml.nn.parameter import Buffer, Parameter
+from helixml.nn.per_sample import per_sample_gradients
 from helixml.nn.sequence import CausalConv1d, MambaBlock, SequenceLayer
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "Sequential",
     "functional_call",
     "init",
+    "per_sample_gradients",
 ]

@@ -50,7 +50,8 @@ class Message:
             size = math.prod(self.shape)
             flat = hx.zeros((size,), dtype=values.dtype, device=values.device)
             values = flat.at[self.positions].set(values)
-        return hx.reshape(values, self.shape)
+        found: hx.Tensor = hx.reshape(values, self.shape)
+        return found
 
 
 class Compressor:
