@@ -467,11 +467,8 @@ def _():
         [floats(2, 3), floats(3, 4), floats(4, 2), floats(2)],
         subscripts="ij,jk,kl,l->i",
         optimize="greedy",
-        orders=1,
     )
-    yield sample(
-        [floats(2, 3), floats(3, 2), floats(2)], subscripts="ij,jk,k", optimize=False, orders=1
-    )
+    yield sample([floats(2, 3), floats(3, 2), floats(2)], subscripts="ij,jk,k", optimize=False)
     yield sample([floats(), floats(2)], subscripts=",i->i")
     yield sample([floats(2, 0), floats(0, 3)], subscripts="ij,jk")
     yield sample([floats(0, 2), floats(2, 3)], subscripts="ij,jk->ki")

@@ -39,8 +39,9 @@ from helixml.ops.solving import solve, triangular_solve
 
 Array = Any  # a raw array of the backend
 
-# Symmetric and positive definite, with distinct eigenvalues.
+# Hermitian and positive definite, with distinct eigenvalues.
 _POSITIVE = matrix([[4, 1, -1], [1, 3, 1], [-1, 1, 6]])
+_POSITIVE_COMPLEX = matrix([[4, 1 + 1j, -1j], [1 - 1j, 3, 1], [1j, 1, 6]])
 _POSITIVE_STACK = matrix([[[2, 1], [1, 5]], [[3, -1], [-1, 2]]])
 
 
@@ -120,20 +121,25 @@ def matrices_in(x):
     return x.size // max(x.shape[-1] * x.shape[-2], 1)
 
 
+def _adjoint(x):
+    """Do as `adjoint`, for NumPy arrays too."""
+    return np.conj(np.swapaxes(x, -1, -2))
+
+
 # Cholesky
 
 
 def _cholesky_oracle(x, upper=False):
     """Build the factor row by row."""
-    x = (x + np.swapaxes(x, -1, -2)) / 2
-    factor = np.zeros(x.shape)
+    x = (x + _adjoint(x)) / 2
+    factor = np.zeros(x.shape, x.dtype)
     for j in range(x.shape[-1]):
-        row = factor[..., j, :j]
-        factor[..., j, j] = np.sqrt(x[..., j, j] - np.sum(row * row, axis=-1))
+        row = np.conj(factor[..., j, :j])
+        factor[..., j, j] = np.sqrt(x[..., j, j] - np.sum(np.abs(row) ** 2, axis=-1))
         for i in range(j + 1, x.shape[-1]):
             rest = x[..., i, j] - np.sum(factor[..., i, :j] * row, axis=-1)
             factor[..., i, j] = rest / factor[..., j, j]
-    return np.swapaxes(factor, -1, -2) if upper else factor
+    return _adjoint(factor) if upper else factor
 
 
 @primitive(oracle=_cholesky_oracle)
@@ -208,6 +214,8 @@ def _(x, upper):
 def _():
     yield sample(_POSITIVE)
     yield sample(_POSITIVE_STACK, upper=True)
+    yield sample(_POSITIVE_COMPLEX)
+    yield sample(_POSITIVE_COMPLEX, upper=True)
     yield sample(matrix([[4, 0], [2, 3]]))  # of which the Hermitian part is positive definite
     yield sample((0, 3, 3))
     yield sample((2, 0, 0))
@@ -236,10 +244,10 @@ class QR(NamedTuple):
 def _signed_qr(q, r):
     """Return Q and R with a diagonal of R that is not negative; only then they are determined."""
     k = min(r.shape[-2:])
-    sign = np.where(np.diagonal(r, 0, -2, -1) < 0, -1.0, 1.0)
+    sign = np.where(np.real(np.diagonal(r, 0, -2, -1)) < 0, -1, 1)
     q, free = q[..., :k] * sign[..., None, :], q[..., k:]
     r = r[..., :k, :] * sign[..., :, None]
-    return q, r, free @ np.swapaxes(free, -1, -2)
+    return q, r, free @ _adjoint(free)
 
 
 def _qr_oracle(x, mode="reduced"):
@@ -252,12 +260,13 @@ def _qr_oracle(x, mode="reduced"):
     for column in columns:
         for _ in range(2):  # once more, for what the first time left by rounding
             for q in found:
-                column = column - q * np.sum(q * column, axis=-1, keepdims=True)  # noqa: PLW2901
-        length = np.sqrt(np.sum(column * column, axis=-1, keepdims=True))
+                part = np.sum(np.conj(q) * column, axis=-1, keepdims=True)
+                column = column - q * part  # noqa: PLW2901
+        length = np.sqrt(np.sum(np.abs(column) ** 2, axis=-1, keepdims=True))
         if len(found) < min(m, n) or (len(found) < m and (length > 1e-3).all()):
             found.append(column / length)
-    q = np.stack(found, axis=-1) if found else np.zeros((*x.shape[:-1], 0))
-    return q, np.triu(np.swapaxes(q, -1, -2) @ x)
+    q = np.stack(found, axis=-1) if found else np.zeros((*x.shape[:-1], 0), x.dtype)
+    return q, np.triu(_adjoint(q) @ x)
 
 
 @primitive(name="qr", oracle=_qr_oracle)
@@ -363,8 +372,10 @@ def _():
     yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
     yield sample(matrix([[1, 2], [3, -1], [0, 2]]))
     yield sample(matrix([[[1, 2, 1], [3, -1, 0]], [[2, 0, 1], [1, 1, 1]]]))
-    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]), mode="complete", value_only=True)
+    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]), mode="complete")
     yield sample(matrix([[1, 2, 1], [3, -1, 0]]), mode="complete")
+    yield sample(matrix([[1 + 1j, 2j], [3, -1], [1j, 2]]), mode="complete")
+    yield sample(matrix([[1j, 2, 1 - 1j], [3, 1j - 1, 0]]))
     yield sample((0, 3))
     yield sample((2, 3, 0))
 
@@ -388,12 +399,8 @@ class Eigh(NamedTuple):
     eigenvectors: Tensor
 
 
-def _symmetric(x):
-    return (x + np.swapaxes(x, -1, -2)) / 2
-
-
 def _eigh_oracle(x):
-    return tuple(np.linalg.eigh(_symmetric(x)))
+    return tuple(np.linalg.eigh((x + _adjoint(x)) / 2))
 
 
 @primitive(name="eigh", oracle=_eigh_oracle)
@@ -403,8 +410,8 @@ def _eigh(B, x: Array):
 
 
 def _projectors(values, vectors):
-    """Return the eigenvalues and v v^T of each vector: the sign of v is open."""
-    return values, vectors[..., :, None, :] * vectors[..., None, :, :]
+    """Return the eigenvalues and v v^H of each vector: the sign or phase of v is open."""
+    return values, vectors[..., :, None, :] * np.conj(vectors[..., None, :, :])
 
 
 _eigh.options["determined"] = _projectors
@@ -474,19 +481,20 @@ converges(_eigh, np.linalg.eigh)
 _eigh.flops(lambda x: 9 * x.shape[-1] * x.size)
 
 
-def _symmetric_samples():
+def _hermitian_samples():
     yield sample(_POSITIVE)
     yield sample(_POSITIVE_STACK)
+    yield sample(_POSITIVE_COMPLEX)
     yield sample(matrix([[1, 3], [0, -2]]))  # of which the Hermitian part counts
     yield sample((0, 3, 3))
     yield sample((2, 0, 0))
 
 
-_eigh.samples(_symmetric_samples)
+_eigh.samples(_hermitian_samples)
 
 
 def _eigvalsh_oracle(x):
-    return np.linalg.eigh(_symmetric(x))[0]
+    return _eigh_oracle(x)[0]
 
 
 @primitive(oracle=_eigvalsh_oracle)
@@ -528,7 +536,7 @@ def _(g, x):
 accepts(eigvalsh, square=True)
 converges(eigvalsh, np.linalg.eigvalsh)
 eigvalsh.flops(lambda x: 4 * x.shape[-1] * x.size // 3)
-eigvalsh.samples(_symmetric_samples)
+eigvalsh.samples(_hermitian_samples)
 
 
 # Eigenvalues of any square matrix

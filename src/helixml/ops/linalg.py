@@ -111,7 +111,7 @@ def _():
     yield sample((3, 4), (4, 2))
     yield sample((2, 3, 4), (4, 2))
     yield sample((2, 3, 4), (2, 4, 2))
-    yield sample((5, 1, 3, 4), (2, 4, 2), orders=1)
+    yield sample((5, 1, 3, 4), (2, 4, 2))
     yield sample((4,), (4, 2))
     yield sample((2, 3, 4), (4,))
     yield sample((4,), (4,))

@@ -5,50 +5,15 @@ Short filters are in `fused` (`causal_conv1d`), transforms in `fourier`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import fused, primitive
+from helixml._core.op import fused
 from helixml._core.samples import Failure, sample
-from helixml._core.tensor import Tensor, as_tensor
+from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError
 from helixml.ops.fourier import flops_of_lines, irfft, rfft
 from helixml.ops.movement import cast, expand_dims
-from helixml.ops.numbers import conj
-
-Array = Any  # a raw array of the backend
-
-
-@primitive(oracle=np.multiply)
-def spectral_product(B, x: Array, y: Array):
-    """Multiply spectra elementwise, x y. Gradient: g conj(y) and g conj(x).
-
-    Parameters
-    ----------
-    x, y : Tensor, shapes that broadcast, complex or real.
-
-    Returns
-    -------
-    Tensor of the broadcast shape and the promoted dtype.
-    """
-    return B.multiply(x, y)
-
-
-def _conjugate_times(g, y):
-    return spectral_product(g, conj(as_tensor("spectral_product", y, g)))
-
-
-spectral_product.vjp("x")(lambda g, y: _conjugate_times(g, y))
-spectral_product.vjp("y")(lambda g, x: _conjugate_times(g, x))
-spectral_product.flops(lambda out: (6 if dtypes.kind(out.dtype) == "c" else 1) * out.size)
-
-
-@spectral_product.samples
-def _():
-    yield sample((2, 3), (3,))
-    yield sample((0, 3), (1, 1))
 
 
 def fast_length(n):
@@ -122,7 +87,7 @@ def fft_conv(u: Tensor, k: Tensor, bias: Tensor | None = None, gate: Tensor | No
         y = u * k[..., :0]
     else:
         n = fast_length(l + m - 1)
-        y = irfft(spectral_product(rfft(u, n), rfft(k, n)), n)[..., :l]
+        y = irfft(rfft(u, n) * rfft(k, n), n)[..., :l]
         y = cast(y, dtypes.result_type(u.dtype, k.dtype))
     if bias is not None:
         y = y + expand_dims(bias, -1) * u

@@ -418,9 +418,9 @@ def _():
 
 def _cosine_oracle(x, y, axis=-1, eps=1e-8):
     def length(t):
-        return np.maximum(np.sqrt(np.sum(t * t, axis=axis)), eps)
+        return np.maximum(np.sqrt(np.sum(np.abs(t) ** 2, axis=axis)), eps)
 
-    return np.asarray(np.sum(x * y, axis=axis) / (length(x) * length(y)))
+    return np.asarray(np.sum(np.conj(x) * y, axis=axis) / (length(x) * length(y)))
 
 
 @composite(oracle=_cosine_oracle)

@@ -38,11 +38,12 @@ def _svd(B, x: Array, *, full_matrices: bool = True):
 
 
 def _triples(u, s, vh):
-    """Return singular values, u v^T of each pair, and what projects on the other vectors."""
+    """Return singular values, u v^H of each pair, and what projects on the other vectors."""
     k = s.shape[-1]
     pairs = u[..., :, None, :k] * np.swapaxes(vh[..., :k, :], -1, -2)[..., None, :, :]
     left, right = u[..., k:], vh[..., k:, :]
-    return s, pairs, left @ np.swapaxes(left, -1, -2), np.swapaxes(right, -1, -2) @ right
+    adjoints = [np.conj(np.swapaxes(x, -1, -2)) for x in (left, right)]
+    return s, pairs, left @ adjoints[0], adjoints[1] @ right
 
 
 _svd.options["determined"] = _triples
@@ -144,7 +145,9 @@ def _():
     yield sample(matrix([[4, 1, -1], [2, 5, 1], [0, -1, 3]]))
     yield sample(matrix([[1, 2], [3, -1], [0, 2]]), full_matrices=False)
     yield sample(matrix([[[1, 2, 1], [3, -1, 0]], [[2, 0, 1], [1, 1, 1]]]), full_matrices=False)
-    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]), value_only=True)
+    yield sample(matrix([[1, 2], [3, -1], [0, 2], [1, 1]]))
+    yield sample(matrix([[1 + 1j, 2j], [3, -1], [1j, 2]]))
+    yield sample(matrix([[1j, 2, 1 - 1j], [3, 1j - 1, 0]]), full_matrices=False)
     yield sample((0, 3))
     yield sample((2, 3, 0))
 

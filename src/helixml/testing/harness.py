@@ -9,7 +9,7 @@ op: what an op is exempt from follows from its properties, and from `Op.options`
   and "buif" of an op that is ``real_only``. A call with another must raise `DTypeError`.
 - ``dtypes`` : those that its float inputs may have, where not all of a kind are taken.
 - ``determined`` : where the results are open in part, as the signs of eigenvectors are, a function
-  of the NumPy results that returns what is determined of them.
+  of the results, NumPy arrays or tensors, that returns what is determined of them.
 - ``exact_dtype`` : False where the oracle itself decides the dtype of the result.
 - ``shapes_differ`` : True where operands that do not broadcast may be right.
 
