@@ -55,7 +55,7 @@ def _float_of(x, window):
 
 
 def _stft_oracle(x, n_fft, hop=None, window=None, center=True):
-    hop = hop or n_fft // 4
+    hop = hop or max(n_fft // 4, 1)
     weights = np.sin(np.pi * np.arange(n_fft) / n_fft) ** 2 if window is None else window
     before = n_fft // 2 if center else 0
     signal = np.zeros((*x.shape[:-1], x.shape[-1] + 2 * before + n_fft))
@@ -71,7 +71,7 @@ def _stft_oracle(x, n_fft, hop=None, window=None, center=True):
 
 def _istft_oracle(y, n_fft, hop=None, window=None, center=True, length=None):
     """Find the signal whose frames are nearest to those of y, by least squares."""
-    hop = hop or n_fft // 4
+    hop = hop or max(n_fft // 4, 1)
     weights = np.sin(np.pi * np.arange(n_fft) / n_fft) ** 2 if window is None else window
     frames = y.shape[-1]
     rows = np.zeros((frames, n_fft, (frames - 1) * hop + n_fft))
