@@ -17,7 +17,7 @@ from helixml.ops.creation import zeros
 from helixml.ops.elementwise import chain, log, log1p, quotient, where
 from helixml.ops.logic import equal, greater, greater_equal, isnan, less, logical_and, logical_or
 from helixml.ops.movement import as_float
-from helixml.ops.special import of_one, real_only, scipy_oracle
+from helixml.ops.special import PARTS, of_one, scipy_oracle
 
 Array = Any  # a raw array of the backend
 
@@ -50,7 +50,7 @@ def _weighted(name, summary, logarithm, edge, gradient, low):
     -----
     Gradient: {gradient}; the latter is 0 where x is 0, the former infinite where the logarithm is.
     """
-    op = real_only(primitive(forward, dtype="float", oracle=scipy_oracle(name)))
+    op = primitive(forward, dtype="float", real_only=PARTS, oracle=scipy_oracle(name))
     op.flops(lambda out: 2 * out.size)
 
     @op.samples
@@ -91,7 +91,7 @@ xlog1py.vjp("x")(lambda g, y: chain(g, log1p(as_tensor("xlog1py", y, g))))
 xlog1py.vjp("y")(lambda g, x, y: _over(g, x, 1 + y))
 
 
-@composite(oracle=scipy_oracle("entr"))
+@composite(real_only=PARTS, oracle=scipy_oracle("entr"))
 def entr(x: Tensor) -> Tensor:
     """Return what a probability adds to the entropy, -x log(x): 0 at 0, -inf below.
 
@@ -126,7 +126,7 @@ def _():
     yield sample(values(0.0, -0.0, -1.0, np.inf, np.nan), value_only=True)
 
 
-@composite(oracle=scipy_oracle("rel_entr"))
+@composite(real_only=PARTS, oracle=scipy_oracle("rel_entr"))
 def rel_entr(x: Tensor, y: Tensor) -> Tensor:
     """Return what a pair of probabilities adds to the relative entropy, x log(x / y).
 
@@ -207,7 +207,7 @@ def _():
     yield sample(values(0.0, 1.0, 0.5, -1.0, np.nan), value_only=True)
 
 
-@composite(oracle=lambda x: -np.logaddexp(0.0, -x))
+@composite(real_only=PARTS, oracle=lambda x: -np.logaddexp(0.0, -x))
 def log_sigmoid(x: Tensor) -> Tensor:
     """Return the logarithm of the sigmoid, -log(1 + e^(-x)), without overflow.
 

@@ -21,7 +21,7 @@ from helixml.ops.entropy import xlogy
 from helixml.ops.logic import greater, greater_equal, less, logical_and
 from helixml.ops.movement import as_float, broadcast_to, cast, expand_dims
 from helixml.ops.reduction import sum
-from helixml.ops.special import of_one, real_only, scipy_oracle
+from helixml.ops.special import PARTS, of_one, scipy_oracle
 
 Array = Any  # a raw array of the backend
 
@@ -68,7 +68,7 @@ def _polygamma_oracle(x, n):
     return special.polygamma(n, x)
 
 
-@primitive(dtype="float", oracle=_polygamma_oracle)
+@primitive(dtype="float", real_only=PARTS, oracle=_polygamma_oracle)
 def digamma_derivative(B, x: Array, n: int):
     """Return `polygamma` of order n at x.
 
@@ -94,8 +94,6 @@ def digamma_derivative(B, x: Array, n: int):
 
 @digamma_derivative.prepare
 def _(x, n):
-    if dtypes.kind(x.dtype) == "c":
-        raise DTypeError(f"polygamma: x must be real, not {x.dtype}.")
     if not 0 <= dtypes.as_integer("polygamma", "n", n) <= _HIGHEST:
         raise ValueRangeError(f"polygamma: n={n} is outside [0, {_HIGHEST}].")
     return {"n": int(n)}
@@ -117,13 +115,11 @@ def _():
 def _():
     from helixml.ops.creation import zeros
 
-    z = zeros(2, "complex64")
     yield Failure(lambda: polygamma(-1, zeros(2)), ValueRangeError, r"n=-1 is outside \[0, 170\]")
     yield Failure(lambda: polygamma(1.5, zeros(2)), DTypeError, r"n must be an integer")
-    yield Failure(lambda: polygamma(1, z), DTypeError, r"x must be real, not complex64")
 
 
-@composite(oracle=lambda n, x: _polygamma_oracle(x, n))
+@composite(real_only=PARTS, oracle=lambda n, x: _polygamma_oracle(x, n))
 def polygamma(n: int, x: Tensor) -> Tensor:
     """Return the derivative of digamma of order n, (-1)^(n+1) n! zeta(n + 1, x) for n > 0.
 
@@ -232,7 +228,7 @@ def _multigammaln_oracle(a, d):
     return total + d * (d - 1) / 4 * np.log(np.pi)
 
 
-@composite(oracle=_multigammaln_oracle)
+@composite(real_only=PARTS, oracle=_multigammaln_oracle)
 def multigammaln(a: Tensor, d: int) -> Tensor:
     """Return the logarithm of the multivariate gamma function of dimension d.
 
@@ -276,7 +272,7 @@ def _():
 # Of two numbers
 
 
-@primitive(dtype="float", oracle=scipy_oracle("betaln"))
+@primitive(dtype="float", real_only=PARTS, oracle=scipy_oracle("betaln"))
 def betaln(B, a: Array, b: Array):
     """Return the logarithm of the beta function, log |Gamma(a) Gamma(b) / Gamma(a + b)|.
 
@@ -300,7 +296,7 @@ def betaln(B, a: Array, b: Array):
     return B.special("betaln", a, b)
 
 
-@primitive(dtype="float", oracle=scipy_oracle("beta"))
+@primitive(dtype="float", real_only=PARTS, oracle=scipy_oracle("beta"))
 def beta(B, a: Array, b: Array):
     """Return the beta function, y = Gamma(a) Gamma(b) / Gamma(a + b).
 
@@ -334,7 +330,6 @@ beta.vjp("a")(lambda g, a, b, out: chain(g, out * _digamma_difference(g, a, b)))
 beta.vjp("b")(lambda g, a, b, out: chain(g, out * _digamma_difference(g, b, a)))
 
 for _op in (betaln, beta):
-    real_only(_op)
     _op.flops(lambda out: out.size)
 
     @_op.samples
@@ -347,7 +342,7 @@ for _op in (betaln, beta):
         yield sample(values(1.0, 1e5, np.nan), values(1.0, 3.0, 1.0), value_only=True)
 
 
-@primitive(dtype="float", oracle=scipy_oracle("gammainc"))
+@primitive(dtype="float", real_only=PARTS, oracle=scipy_oracle("gammainc"))
 def gammainc(B, a: Array, x: Array):
     """Return the incomplete gamma function, the integral of t^(a-1) e^-t from 0 to x over Gamma(a).
 
@@ -380,7 +375,7 @@ def gammainc(B, a: Array, x: Array):
     return B.special("gammainc", a, x)
 
 
-@primitive(dtype="float", oracle=scipy_oracle("gammaincc"))
+@primitive(dtype="float", real_only=PARTS, oracle=scipy_oracle("gammaincc"))
 def gammaincc(B, a: Array, x: Array):
     """Return 1 - gammainc(a, x), precise where it is small.
 
@@ -444,7 +439,6 @@ gammainc.vjp("x")(lambda g, a, x: chain(g, _density(g, a, x)))
 gammaincc.vjp("x")(lambda g, a, x: chain(-g, _density(g, a, x)))
 
 for _op in (gammainc, gammaincc):
-    real_only(_op)
     _op.flops(lambda out: out.size)
 
     @_op.samples
@@ -459,7 +453,7 @@ for _op in (gammainc, gammaincc):
         yield sample(2, values(0.0, np.inf, np.nan, 1e-8), value_only=True)
 
 
-@primitive(dtype="float", oracle=scipy_oracle("zeta"))
+@primitive(dtype="float", real_only=PARTS, oracle=scipy_oracle("zeta"))
 def zeta(B, x: Array, q: Array = 1):
     """Return the zeta function of Hurwitz, sum over k >= 0 of 1 / (k + q)^x; of Riemann for q = 1.
 
@@ -504,7 +498,6 @@ def _(g):
     )
 
 
-real_only(zeta)
 zeta.flops(lambda out: out.size)
 
 

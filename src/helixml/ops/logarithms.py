@@ -14,7 +14,6 @@ from helixml._core import cost
 from helixml._core.op import primitive
 from helixml._core.samples import domain, pairs, sample, values
 from helixml.ops.elementwise import chain, quotient, sigmoid
-from helixml.ops.special import real_only
 
 Array = Any  # a raw array of the backend
 
@@ -53,21 +52,21 @@ log2 = _logarithm(2, np.log2)
 log10 = _logarithm(10, np.log10)
 
 
-@primitive(dtype="float", holomorphic=True, oracle=np.exp2)
+def _exp2_oracle(x):
+    return np.power(2, x) if x.dtype.kind == "c" else np.exp2(x)
+
+
+@primitive(dtype="float", holomorphic=True, oracle=_exp2_oracle)
 def exp2(B, x: Array):
     """Return y = 2^x. Gradient: g y log(2).
 
     Parameters
     ----------
-    x : Tensor, any shape, real.
+    x : Tensor, any shape.
 
     Returns
     -------
-    Tensor, same shape, a float dtype.
-
-    Raises
-    ------
-    DTypeError : ``x`` is complex.
+    Tensor, same shape, a float or complex dtype.
 
     Examples
     --------
@@ -78,7 +77,6 @@ def exp2(B, x: Array):
     return B.pow(B.full((), 2, dtype=B.dtype_of(x)), x)
 
 
-real_only(exp2)
 exp2.vjp("x")(lambda g, out: chain(g, out * math.log(2)))
 exp2.flops(cost.each)
 

@@ -1,6 +1,6 @@
 """Special functions around the error function, and what ops that SciPy computes have in common.
 
-`real_only` and `scipy_oracle` serve the files of other special functions: `gamma`, `bessel`,
+`PARTS`, `scipy_oracle` and `of_one` serve the files of other special functions: `gamma`, `bessel`,
 `entropy`. A backend computes all of them through one function, ``special``, in host memory. Public
 under `helixml.special`, in SciPy's spelling. Read `elementwise` first.
 """
@@ -19,11 +19,7 @@ from helixml.ops.elementwise import chain, exp, square
 
 Array = Any  # a raw array of the backend
 
-
-def real_only(op):
-    """Make an op refuse complex numbers."""
-    op.real_only = "real(x), imag(x) or abs(x)"
-    return op
+PARTS = "take real(x), imag(x) or abs(x)"  # instead of complex numbers
 
 
 def scipy_oracle(name):
@@ -46,9 +42,9 @@ def of_one(name, documentation, oracle=None):
     forward.__name__ = name
     forward.__module__ = __name__
     forward.__doc__ = documentation
-    op = primitive(forward, dtype="float", oracle=oracle or scipy_oracle(name))
+    op = primitive(forward, dtype="float", real_only=PARTS, oracle=oracle or scipy_oracle(name))
     op.flops(lambda out: out.size)
-    return real_only(op)
+    return op
 
 
 # The error function
@@ -58,7 +54,7 @@ _erfc_oracle = np.vectorize(math.erfc, otypes=[np.float64])
 _SLOPE = 2 / math.sqrt(math.pi)  # of erf at 0
 
 
-@primitive(dtype="float", direct=True, oracle=_erf_oracle)
+@primitive(dtype="float", direct=True, real_only=PARTS, oracle=_erf_oracle)
 def erf(B, x: Array):
     """Return the error function, erf(x) = 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.
 
@@ -87,7 +83,6 @@ def erf(B, x: Array):
     return B.erf(x)
 
 
-real_only(erf)
 erf.vjp("x")(lambda g, x: g * (_SLOPE * exp(-square(x))))
 
 
@@ -242,7 +237,7 @@ def _():
 _ROOT_HALF = math.sqrt(0.5)
 
 
-@composite(oracle=lambda x: _erfc_oracle(-x * _ROOT_HALF) / 2)
+@composite(real_only=PARTS, oracle=lambda x: _erfc_oracle(-x * _ROOT_HALF) / 2)
 def ndtr(x: Tensor) -> Tensor:
     """Return the normal distribution function, the probability of values below x.
 

@@ -18,7 +18,6 @@ from helixml._core.samples import domain, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.ops.elementwise import abs, chain, sqrt, square, where
 from helixml.ops.logic import less
-from helixml.ops.special import real_only
 
 Array = Any  # a raw array of the backend
 
@@ -228,7 +227,7 @@ def _angles(name, summary, factor, oracle):
     -------
     Tensor, same shape, a float dtype.
     """
-    op = composite(function, oracle=oracle)
+    op = composite(function, oracle=lambda x: x * factor if x.dtype.kind == "c" else oracle(x))
     op.samples(domain(-200.0, 200.0))
     return op
 
@@ -245,21 +244,17 @@ _NEAR = 1.0  # |pi x| up to which the slope is a series: farther away nothing ca
 _SERIES = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(10, 0, -1)]
 
 
-@primitive(dtype="float", oracle=np.sinc)
+@primitive(dtype="float", holomorphic=True, oracle=np.sinc)
 def sinc(B, x: Array):
     """Return sin(pi x) / (pi x), and 1 at 0, as `numpy.sinc` does.
 
     Parameters
     ----------
-    x : Tensor, any shape, real.
+    x : Tensor, any shape.
 
     Returns
     -------
-    Tensor, same shape, a float dtype.
-
-    Raises
-    ------
-    DTypeError : ``x`` is complex.
+    Tensor, same shape, a float or complex dtype.
 
     Notes
     -----
@@ -276,9 +271,6 @@ def sinc(B, x: Array):
     z = B.multiply(pi, x)
     at_zero = B.equal(z, zero)
     return B.where(at_zero, one, B.divide(B.sin(z), B.where(at_zero, one, z)))
-
-
-real_only(sinc)
 
 
 @sinc.vjp("x")
