@@ -1,6 +1,8 @@
 """`hx.debug.anomaly`: the op at which the first value that is not finite is made."""
 
 import inspect
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -242,3 +244,24 @@ def test_no_op_makes_infinities_on_the_way_to_finite_results():
                 except HelixError:
                     pass  # an op without a gradient
     assert alarms == []
+
+
+LATE = """
+import helixml as hx
+from helixml._core.op import REGISTRY
+from helixml.errors import NonFiniteError
+assert "logit" not in REGISTRY
+try:
+    with hx.debug.anomaly({folder!r}):
+        hx.logit(hx.tensor([0.0]))
+except NonFiniteError as error:
+    assert error.op == "logit"
+else:
+    raise AssertionError("nothing was found")
+"""
+
+
+def test_an_op_that_is_loaded_inside_is_watched(tmp_path):
+    code = LATE.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

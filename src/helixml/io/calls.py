@@ -27,7 +27,6 @@ from helixml.ops.creation import tensor, zeros
 __all__ = ["replay_call", "write_call"]
 
 FORMAT = 1
-Call = tuple[str, Any, Any, Any]  # "run", "call" or "pull", and what it takes
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -42,8 +41,8 @@ def write_call(path: Path, op: Any, call: tuple[Any, ...]) -> str:
     ----------
     path : Path, which gets the file, atomically.
     op : the op.
-    call : ("run", inputs, attributes), ("call", arguments, arguments by name) or ("pull", node,
-        cotangents, needs); see `helixml._core.anomaly`.
+    call : ("run", inputs, attributes, whether these are prepared), ("call", arguments, arguments by
+        name) or ("pull", node, cotangents, needs); see `helixml._core.anomaly`.
 
     Returns
     -------
@@ -89,7 +88,7 @@ def replay_call(path: Path) -> Any:
 
 def _computed(op: Any, kind: str, parts: list[Any]) -> Any:
     if kind == "run":
-        return op.run(tuple(parts[0]), parts[1])
+        return op.run(tuple(parts[0]), *parts[1:])
     if kind == "call":
         result = op(*parts[0], **parts[1])
         if result is None:
