@@ -799,5 +799,5 @@ def to_device(x, device):
     return transfer(x, str(x.device), str(device))
 
 
-for _op in (copy, concat, roll):
+for _op in (copy, concat, stack, roll):
     _op.options["moves"] = True  # entries of any dtype, without looking at them
