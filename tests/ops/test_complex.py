@@ -176,6 +176,16 @@ def test_dropout_keeps_or_drops_a_complex_number_whole():
     assert set(y.tolist()) == {0j, 2 + 4j}
 
 
+def test_interpolation_between_complex_values():
+    x, xp = hx.tensor([0.5, 1.5]), hx.tensor([0.0, 1.0, 2.0])
+    fp = hx.tensor([0j, 2 + 4j, 4 + 0j])
+    assert hx.interp(x, xp, fp).tolist() == [1 + 2j, 3 + 2j]
+    g = hx.grad(lambda fp: hx.imag(hx.interp(x, xp, fp)).sum())(fp)
+    assert g.tolist() == [0.5j, 1j, 0.5j]
+    with pytest.raises(DTypeError, match="interp: x and xp must be real, not complex64"):
+        hx.interp(fp, xp, fp)
+
+
 def test_the_hessian_of_a_complex_quadratic():
     rng = np.random.default_rng(0)
     a, z, v = (rng.normal(size=s) + 1j * rng.normal(size=s) for s in ((3, 3), (3,), (3,)))

@@ -124,6 +124,7 @@ def test_every_op_that_checks_its_arguments_has_error_samples():
 WITHOUT_COMPLEX = {
     *("logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or"),
     *("bitwise_xor", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "one_hot"),
+    *("gcd", "lcm", "unravel_index", "ravel_multi_index"),
 }
 
 

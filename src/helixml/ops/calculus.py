@@ -64,7 +64,7 @@ def _areas(op: str, y: Tensor, x: Tensor | None, dx: Any, axis: int) -> Tensor:
 
 
 def _trapezoid_oracle(y, x=None, dx=1.0, axis=-1):
-    return np.trapezoid(y.astype(np.float64), x, dx, axis)
+    return np.trapezoid(y.astype(np.result_type(y, np.float64)), x, dx, axis)
 
 
 @composite(oracle=_trapezoid_oracle)
@@ -101,7 +101,7 @@ def trapezoid(y: Tensor, x: Tensor | None = None, dx: float = 1.0, axis: int = -
 
 
 def _cumulative_oracle(y, x=None, dx=1.0, axis=-1, initial=None):
-    y = np.moveaxis(y.astype(np.float64), axis, -1)
+    y = np.moveaxis(y.astype(np.result_type(y, np.float64)), axis, -1)
     if x is not None and x.ndim > 1:
         x = np.moveaxis(x, axis, -1)
     ends = range(1 if initial is None else 0, y.shape[-1])
@@ -158,11 +158,11 @@ for _op in (trapezoid, cumulative_trapezoid):
 
     @_op.samples
     def _():
-        yield sample((3, 4), kinds="uif")
-        yield sample((3, 4), dx=0.5, axis=0, kinds="uif")
-        yield sample((3, 4), (4,), kinds="f")
-        yield sample((2, 3, 2), (3,), axis=1, kinds="f")
-        yield sample((3, 4), (3, 4), axis=0, kinds="f")
+        yield sample((3, 4), kinds="uifc")
+        yield sample((3, 4), dx=0.5, axis=0, kinds="uifc")
+        yield sample((3, 4), (4,), kinds="fc")
+        yield sample((2, 3, 2), (3,), axis=1, kinds="fc")
+        yield sample((3, 4), (3, 4), axis=0, kinds="fc")
 
     def _errors(op):
         def errors():
@@ -342,20 +342,20 @@ def interp(
 
     Parameters
     ----------
-    x : Tensor, any shape: where to read.
-    xp : Tensor, (n,), n at least 1, ascending (in any order if there is a ``period``).
+    x : Tensor, any shape, real: where to read.
+    xp : Tensor, (n,), real, n at least 1, ascending (in any order if there is a ``period``).
     fp : Tensor, (n,): the values there.
     left, right : the value before ``xp[0]`` and behind ``xp[-1]``; those at the ends if left out.
     period : after which the function repeats; ``left`` and ``right`` mean nothing then.
 
     Returns
     -------
-    Tensor, the shape of ``x``, a float dtype.
+    Tensor, the shape of ``x``, a float dtype, or complex as ``fp`` is.
 
     Raises
     ------
-    ShapeError : ``xp`` and ``fp`` are not two vectors of one length, or empty. ValueRangeError :
-    ``xp`` does not ascend, or ``period`` is not positive.
+    DTypeError : ``x`` or ``xp`` is complex. ShapeError : ``xp`` and ``fp`` are not two vectors of
+    one length, or empty. ValueRangeError : ``xp`` does not ascend, or ``period`` is not positive.
 
     Notes
     -----
@@ -377,6 +377,8 @@ def interp(
         if number is not None:
             dtypes.as_number("interp", name, number)
     common = dtypes.as_float(dtypes.result_type(x.dtype, xp.dtype))
+    if dtypes.kind(common) == "c":
+        raise DTypeError(f"interp: x and xp must be real, not {x.dtype} and {xp.dtype}.")
     x, xp, fp = x.astype(common), xp.astype(common), as_float(fp)
     if period is not None:
         if not period > 0:
@@ -405,10 +407,13 @@ def interp(
     return where(x == x, result, x)  # nan stays nan
 
 
+interp.options["kinds"] = "uif"  # fp may be complex, but not x and xp
+
+
 @interp.samples
 def _():
     line = values(-1.5, 0.25, 0.5, 2.0)
-    yield sample(floats(3, 4, low=-1.2, high=1.9), line, floats(4), kinds="f")
+    yield sample(floats(3, 4, low=-1.2, high=1.9), line, floats(4), kinds="fc")
     yield sample(floats(5, low=-3.0, high=3.0), line, floats(4), left=7.0, right=-7.0, kinds="f")
     yield sample(floats(), line, floats(4), kinds="f")
     yield sample(floats(0, 2), line, floats(4), kinds="f")

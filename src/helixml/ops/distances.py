@@ -12,11 +12,10 @@ from helixml._core.op import composite
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
-from helixml.ops import reduction
-from helixml.ops.elementwise import abs, divide, pow, sqrt, square, where
+from helixml.ops.elementwise import abs, divide, where
 from helixml.ops.indexing import take
-from helixml.ops.logic import equal
 from helixml.ops.movement import as_float, expand_dims
+from helixml.ops.norms import vector_norm
 
 
 def _zeros(*shape):
@@ -32,38 +31,20 @@ def _order(op: str, p: Any) -> float:
     return order
 
 
-def _length(x: Tensor, p: float, axis: Any, keepdims: bool = False) -> Tensor:
-    """Return the p-norm over axes. Where it is 0 no gradient comes back, instead of nan."""
-    if p == math.inf:
-        return reduction.max(abs(x), axis=axis, keepdims=keepdims)
-    if p == 1:
-        return reduction.sum(abs(x), axis=axis, keepdims=keepdims)
-    if p == 2:
-        total = reduction.sum(square(x), axis=axis, keepdims=keepdims)
-        none = equal(total, 0)
-        return where(none, 0, sqrt(where(none, 1, total)))
-    nothing = equal(x, 0)  # |x|^p has no second derivative there, for p < 1 not even a first
-    parts = where(nothing, 0, pow(where(nothing, 1, abs(x)), p))
-    total = reduction.sum(parts, axis=axis, keepdims=keepdims)
-    none = equal(total, 0)
-    return where(none, 0, pow(where(none, 1, total), 1 / p))
-
-
 def _points(op: str, *given: Tensor) -> list[Tensor]:
     for x in given:
         if x.ndim < 2:
             raise ShapeError(f"{op}: takes rows of points, (..., n, d); a shape is {x.shape}.")
-        if dtypes.kind(x.dtype) == "c":
-            raise DTypeError(f"{op}: takes real numbers, not {x.dtype}.")
     return [as_float(x) for x in given]
 
 
 def _norm_oracle(d, p):
+    d = d.astype(np.result_type(d, np.float64))
     return np.linalg.norm(d, ord=p, axis=-1) if d.size else np.zeros(d.shape[:-1])
 
 
 def _cdist_oracle(x, y, p=2.0):
-    return _norm_oracle((x[..., :, None, :] - y[..., None, :, :]).astype(np.float64), p)
+    return _norm_oracle(x[..., :, None, :] - y[..., None, :, :], p)
 
 
 @composite(oracle=_cdist_oracle)
@@ -72,8 +53,8 @@ def cdist(x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, (..., m, d), real.
-    y : Tensor, (..., n, d), real; axes before the last two broadcast.
+    x : Tensor, (..., m, d).
+    y : Tensor, (..., n, d); axes before the last two broadcast.
     p : number above 0, or inf: of the norm (sum |x_i - y_j|^p)^(1/p).
 
     Returns
@@ -105,7 +86,7 @@ def cdist(x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:
         )
     if x.shape[-1] == 0 and order == math.inf:
         order = 1.0  # nothing to compare: 0
-    return _length(expand_dims(x, -2) - expand_dims(y, -3), order, -1)
+    return vector_norm(expand_dims(x, -2) - expand_dims(y, -3), axis=-1, ord=order)
 
 
 @cdist.samples
@@ -128,7 +109,7 @@ def _():
 
 def _pdist_oracle(x, p=2.0):
     first, second = np.triu_indices(x.shape[-2], 1)
-    return _norm_oracle((x[..., first, :] - x[..., second, :]).astype(np.float64), p)
+    return _norm_oracle(x[..., first, :] - x[..., second, :], p)
 
 
 @composite(oracle=_pdist_oracle)
@@ -137,7 +118,7 @@ def pdist(x: Tensor, p: float = 2.0) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, (..., n, d), real.
+    x : Tensor, (..., n, d).
     p : number above 0, or inf: of the norm.
 
     Returns
@@ -159,7 +140,7 @@ def pdist(x: Tensor, p: float = 2.0) -> Tensor:
     first, second = np.triu_indices(x.shape[-2], 1)
     left = take(x, as_tensor("pdist", first, x), axis=x.ndim - 2)
     right = take(x, as_tensor("pdist", second, x), axis=x.ndim - 2)
-    return _length(left - right, order, -1)
+    return vector_norm(left - right, axis=-1, ord=order)
 
 
 @pdist.samples
@@ -178,7 +159,7 @@ def _():
 
 
 def _renorm_oracle(x, p, axis, max_norm):
-    rows = np.moveaxis(x.astype(np.float64), axis, 0).copy()
+    rows = np.moveaxis(x.astype(np.result_type(x, np.float64)), axis, 0)
     for i in range(len(rows)):
         length = np.linalg.norm(rows[i].ravel(), ord=p) if rows[i].size else 0.0
         if length > max_norm:
@@ -192,7 +173,7 @@ def renorm(x: Tensor, p: float, axis: int, max_norm: float) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor with at least one axis, real.
+    x : Tensor with at least one axis.
     p : number above 0, or inf: of the norm.
     axis : int, along which the parts stand; each norm is over all other axes.
     max_norm : number, not negative.
@@ -221,14 +202,12 @@ def renorm(x: Tensor, p: float, axis: int, max_norm: float) -> Tensor:
     most = float(dtypes.as_number("renorm", "max_norm", max_norm))
     if not most >= 0:
         raise ValueRangeError(f"renorm: max_norm={max_norm} is negative.")
-    if dtypes.kind(x.dtype) == "c":
-        raise DTypeError(f"renorm: takes real numbers, not {x.dtype}.")
     axis = shapes.normalize_axis("renorm", axis, x.ndim)
     x = as_float(x)
     if x.size == 0:
         return x * 1
     others = tuple(a for a in range(x.ndim) if a != axis)
-    norm = _length(x, order, others, keepdims=True) if others else abs(x)
+    norm = vector_norm(x, axis=others, keepdims=True, ord=order) if others else abs(x)
     long = norm > most
     return x * where(long, divide(most, where(long, norm, 1)), 1)
 

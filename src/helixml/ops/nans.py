@@ -5,6 +5,7 @@ Each puts in place of nan what changes nothing, so that no gradient goes there: 
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -16,10 +17,10 @@ from helixml._core.samples import Failure, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops import reduction
-from helixml.ops.elementwise import divide, sqrt, square, where
-from helixml.ops.logic import equal, isnan, logical_not
+from helixml.ops.elementwise import divide, sqrt, where
+from helixml.ops.logic import NO_ORDER, equal, isnan, logical_not
 from helixml.ops.movement import as_float, cast
-from helixml.ops.numbers import positive
+from helixml.ops.numbers import imag, positive, real
 from helixml.shapes import Axis
 
 
@@ -29,20 +30,13 @@ def _zeros(*shape):
     return zeros(shape)
 
 
-def _is_float(op: str, x: Tensor) -> bool:
-    kind = dtypes.kind(x.dtype)
-    if kind == "c":
-        raise DTypeError(f"{op}: takes real numbers, not {x.dtype}.")
-    return kind == "f"
-
-
 @composite(oracle=np.nansum)
 def nansum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Add up over axes the values that are not nan.
 
     Parameters
     ----------
-    x : Tensor, any shape, real.
+    x : Tensor, any shape.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
 
@@ -60,7 +54,7 @@ def nansum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> hx.nansum(hx.tensor([1.0, hx.nan, 2.0]))
     tensor(3.)
     """
-    if _is_float("nansum", x):
+    if dtypes.is_differentiable(x.dtype):
         x = where(isnan(x), 0, x)
     return reduction.sum(x, axis=axis, keepdims=keepdims)
 
@@ -74,7 +68,7 @@ def nanprod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, any shape, real.
+    x : Tensor, any shape.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
 
@@ -86,7 +80,7 @@ def nanprod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     -----
     Gradient: that of `prod`, and 0 at nan.
     """
-    if _is_float("nanprod", x):
+    if dtypes.is_differentiable(x.dtype):
         x = where(isnan(x), 1, x)
     return reduction.prod(x, axis=axis, keepdims=keepdims)
 
@@ -94,14 +88,14 @@ def nanprod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 nanprod.options["exact_dtype"] = False
 
 
-def _counted(op: str, x: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
+def _counted(x: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
     """Return (x with 0 for nan, 1 where there is a value, how many there are over the axes)."""
-    _is_float(op, x)
     x = as_float(x)
     present = logical_not(isnan(x))
-    ones = cast(present, dtypes.accumulation(x.dtype))
+    real = dtypes.real_of(x.dtype)
+    ones = cast(present, dtypes.accumulation(real))
     count = reduction.sum(ones, axis=axis, keepdims=True)
-    return where(present, x, 0), present, cast(count, x.dtype)
+    return where(present, x, 0), present, cast(count, real)
 
 
 def _squeezed(x: Tensor, shape: tuple[int, ...], axis: Axis, keepdims: bool, op: str) -> Tensor:
@@ -121,9 +115,13 @@ def _quiet(function):
     return oracle
 
 
+def _wide(x):
+    return x.astype(np.result_type(x, np.float64))
+
+
 @_quiet
 def _nanmean_oracle(x, axis=None, keepdims=False):
-    return np.nanmean(x.astype(np.float64), axis=axis, keepdims=keepdims)
+    return np.nanmean(_wide(x), axis=axis, keepdims=keepdims)
 
 
 @composite(oracle=_nanmean_oracle)
@@ -132,7 +130,7 @@ def nanmean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, any shape, real; integers become the default float.
+    x : Tensor, any shape; integers become the default float.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
 
@@ -150,14 +148,14 @@ def nanmean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> hx.nanmean(hx.tensor([1.0, hx.nan, 2.0]))
     tensor(1.5)
     """
-    filled, _, count = _counted("nanmean", x, axis)
+    filled, _, count = _counted(x, axis)
     result = divide(reduction.sum(filled, axis=axis, keepdims=True), count)
     return _squeezed(result, x.shape, axis, keepdims, "nanmean")
 
 
 @_quiet
 def _nanvar_oracle(x, axis=None, keepdims=False, correction=0.0):
-    return np.nanvar(x.astype(np.float64), axis=axis, keepdims=keepdims, ddof=correction)
+    return np.nanvar(_wide(x), axis=axis, keepdims=keepdims, ddof=correction)
 
 
 @composite(oracle=_nanvar_oracle)
@@ -166,7 +164,7 @@ def nanvar(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: flo
 
     Parameters
     ----------
-    x : Tensor, any shape, real; integers become the default float.
+    x : Tensor, any shape; integers become the default float.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
     correction : 0 for the population, 1 for a sample (Bessel).
@@ -186,11 +184,12 @@ def nanvar(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: flo
     correction = dtypes.as_number("nanvar", "correction", correction)
     if not correction >= 0:
         raise ValueRangeError(f"nanvar: correction={correction} is negative.")
-    filled, present, count = _counted("nanvar", x, axis)
+    filled, present, count = _counted(x, axis)
     centre = divide(
         reduction.sum(filled, axis=axis, keepdims=True), where(equal(count, 0), 1, count)
     )
-    total = reduction.sum(square(where(present, filled - centre, 0)), axis=axis, keepdims=True)
+    apart = where(present, filled - centre, 0)
+    total = reduction.sum(reduction.squared_size(apart), axis=axis, keepdims=True)
     free = count - correction
     result = where(free > 0, divide(total, where(free > 0, free, 1)), float("nan"))
     return _squeezed(result, x.shape, axis, keepdims, "nanvar")
@@ -198,7 +197,7 @@ def nanvar(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: flo
 
 @_quiet
 def _nanstd_oracle(x, axis=None, keepdims=False, correction=0.0):
-    return np.nanstd(x.astype(np.float64), axis=axis, keepdims=keepdims, ddof=correction)
+    return np.nanstd(_wide(x), axis=axis, keepdims=keepdims, ddof=correction)
 
 
 @composite(oracle=_nanstd_oracle)
@@ -207,7 +206,7 @@ def nanstd(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: flo
 
     Parameters
     ----------
-    x : Tensor, any shape, real; integers become the default float.
+    x : Tensor, any shape; integers become the default float.
     axis : None, int or tuple of int.
     keepdims : keep the reduced axes with size 1.
     correction : 0 for the population, 1 for a sample (Bessel).
@@ -222,7 +221,7 @@ def nanstd(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: flo
 def _nanextreme(name, best, summary, oracle):
     def forward(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         function = reduction.max if name == "nanmax" else reduction.min
-        if not _is_float(name, x):
+        if not dtypes.is_differentiable(x.dtype):
             return function(x, axis=axis, keepdims=keepdims)
         missing = isnan(x)
         result = function(where(missing, best, x), axis=axis, keepdims=keepdims)
@@ -251,7 +250,7 @@ def _nanextreme(name, best, summary, oracle):
     -----
     Gradient: g where the value was found, shared equally between ties.
     """
-    return composite(forward, oracle=_quiet(oracle))
+    return composite(forward, real_only=NO_ORDER, oracle=_quiet(oracle))
 
 
 nanmax = _nanextreme(
@@ -265,11 +264,11 @@ for _op in (nansum, nanprod, nanmean, nanmax, nanmin, nanvar, nanstd):
 
     @_op.samples
     def _():
-        yield sample(floats(3, 4, low=-1.0, distinct=True), kinds="uif")
+        yield sample(floats(3, 4, low=-1.0, distinct=True), kinds="uifc")
         yield sample(
-            floats(2, 3, 4, low=-1.0, distinct=True), axis=(0, -1), keepdims=True, kinds="uif"
+            floats(2, 3, 4, low=-1.0, distinct=True), axis=(0, -1), keepdims=True, kinds="uifc"
         )
-        yield sample(floats(3, 4, low=-1.0, distinct=True), axis=0, kinds="uif")
+        yield sample(floats(3, 4, low=-1.0, distinct=True), axis=0, kinds="uifc")
         yield sample(integers(3, 4, high=99), axis=1)
         yield sample(values(1.0, np.nan, 2.0, 5.5), axis=0, value_only=True)
         yield sample(values(np.nan, np.nan), axis=0, value_only=True)
@@ -277,7 +276,6 @@ for _op in (nansum, nanprod, nanmean, nanmax, nanmin, nanvar, nanstd):
     def _errors(op):
         return lambda: (
             Failure(lambda: op(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range"),
-            Failure(lambda: op(np.array([1j])), DTypeError, r"takes real numbers, not complex128"),
         )
 
     _op.errors(_errors(_op))
@@ -298,7 +296,7 @@ def nan_to_num(
 
     Parameters
     ----------
-    x : Tensor, any shape, real.
+    x : Tensor, any shape; both parts of complex numbers.
     nan : what stands for nan.
     posinf, neginf : what stands for inf and -inf; the largest and the least number of the dtype of
         ``x`` if left out.
@@ -306,6 +304,11 @@ def nan_to_num(
     Returns
     -------
     Tensor, same shape and dtype.
+
+    Raises
+    ------
+    DTypeError : one of these is no number. ValueRangeError : it is not finite, and ``x`` is
+    complex.
 
     Notes
     -----
@@ -323,8 +326,12 @@ def nan_to_num(
     for name, number in numbers.items():
         if number is not None or name == "nan":
             dtypes.as_number("nan_to_num", name, number)
-    if not _is_float("nan_to_num", x):
+    if not dtypes.is_differentiable(x.dtype):
         return positive(x)
+    if dtypes.kind(x.dtype) == "c":
+        if not all(number is None or math.isfinite(number) for number in numbers.values()):
+            raise ValueRangeError(f"nan_to_num: {numbers} must be finite for complex numbers.")
+        return nan_to_num(real(x), **numbers) + 1j * nan_to_num(imag(x), **numbers)
     limits = finfo(x.dtype)
     high = float(limits.max) if posinf is None else float(posinf)
     low = float(limits.min) if neginf is None else float(neginf)
@@ -344,5 +351,8 @@ def _():
 nan_to_num.errors(
     lambda: (
         Failure(lambda: nan_to_num(_zeros(2), "a"), DTypeError, r"nan must be a number, not 'a'"),
+        Failure(
+            lambda: nan_to_num(np.array([1j]), posinf=np.inf), ValueRangeError, r"'posinf': inf"
+        ),
     )
 )

@@ -18,7 +18,8 @@ from helixml._core.tensor import Tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.activation import softplus
 from helixml.ops.categorical import softmax
-from helixml.ops.elementwise import abs, expm1, negative, sigmoid, where
+from helixml.ops.elementwise import abs, expm1, negative, sigmoid, sign, where
+from helixml.ops.logic import NO_ORDER
 from helixml.ops.movement import as_float, reshape, split
 from helixml.ops.trigonometric import tanh
 
@@ -46,7 +47,7 @@ def _with_kinks(*kinks):
 # Rectifiers
 
 
-@composite(oracle=lambda x, slope=0.01: np.where(x > 0, x, slope * x))
+@composite(real_only=NO_ORDER, oracle=lambda x, slope=0.01: np.where(x > 0, x, slope * x))
 def leaky_relu(x: Tensor, *, slope: float = 0.01):
     """Return x above 0 and slope x elsewhere (Maas et al. 2013, section 2).
 
@@ -83,7 +84,7 @@ def _prelu_oracle(x, weight, axis=1):
     return np.maximum(x, 0) + weight * np.minimum(x, 0) * 1.0
 
 
-@composite(oracle=_prelu_oracle)
+@composite(real_only=NO_ORDER, oracle=_prelu_oracle)
 def prelu(x: Tensor, weight: Tensor, *, axis: int = 1):
     """Return x above 0 and weight x elsewhere, with one weight for all or one a channel.
 
@@ -143,7 +144,7 @@ def _():
     yield Failure(lambda: prelu(x, np.zeros(2), axis=2), ShapeError, r"no such axis along axis 2")
 
 
-@composite(oracle=lambda x: np.minimum(np.maximum(x, 0), 6))
+@composite(real_only=NO_ORDER, oracle=lambda x: np.minimum(np.maximum(x, 0), 6))
 def relu6(x: Tensor):
     """Return min(max(x, 0), 6). The gradient at 0 and at 6 is 0.
 
@@ -165,7 +166,7 @@ def _hardtanh_oracle(x, low=-1.0, high=1.0):
     return np.minimum(np.maximum(x, low), high)
 
 
-@composite(oracle=_hardtanh_oracle)
+@composite(real_only=NO_ORDER, oracle=_hardtanh_oracle)
 def hardtanh(x: Tensor, *, low: float = -1.0, high: float = 1.0):
     """Return min(max(x, low), high). The gradient on the bounds is 0.
 
@@ -199,7 +200,7 @@ def _():
     yield Failure(lambda: hardtanh(x, low=1.0), ValueRangeError, r"low=1.0 is not below high=1.0")
 
 
-@composite(oracle=lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0))
+@composite(real_only=NO_ORDER, oracle=lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0))
 def hardsigmoid(x: Tensor):
     """Return x / 6 + 1/2, bounded to [0, 1] (Howard et al. 2019, section 5.2).
 
@@ -222,7 +223,9 @@ def hardsigmoid(x: Tensor):
 hardsigmoid.samples(_with_kinks(-3.0, 3.0))
 
 
-@composite(oracle=lambda x: np.where(x <= -3, 0.0, x * np.minimum(x / 6 + 0.5, 1.0)))
+@composite(
+    real_only=NO_ORDER, oracle=lambda x: np.where(x <= -3, 0.0, x * np.minimum(x / 6 + 0.5, 1.0))
+)
 def hardswish(x: Tensor):
     """Return x hardsigmoid(x), and 0 at -inf (Howard et al. 2019, section 5.2).
 
@@ -241,7 +244,9 @@ def hardswish(x: Tensor):
 hardswish.samples(_with_kinks(-3.0, 0.0, 3.0))
 
 
-@composite(oracle=lambda x, threshold, value: np.where(x <= threshold, value, x))
+@composite(
+    real_only=NO_ORDER, oracle=lambda x, threshold, value: np.where(x <= threshold, value, x)
+)
 def threshold(x: Tensor, threshold: float, value: float):
     """Return x above a threshold, and a value at it and below.
 
@@ -322,7 +327,7 @@ def softshrink(x: Tensor, *, bound: float = 0.5):
     """
     _check_shrink("softshrink", bound)
     x = as_float(x)
-    return where(abs(x) <= bound, 0, where(x > 0, x - bound, x + bound))
+    return where(abs(x) <= bound, 0, x - bound * sign(x))
 
 
 for _op in (hardshrink, softshrink):
@@ -363,7 +368,10 @@ tanhshrink.samples(_elementwise)
 # Exponential linear units
 
 
-@composite(oracle=lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
+@composite(
+    real_only=NO_ORDER,
+    oracle=lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+)
 def elu(x: Tensor, *, alpha: float = 1.0):
     """Return x above 0 and alpha (e^x - 1) elsewhere (Clevert et al. 2016, eq. 15).
 
@@ -385,7 +393,7 @@ def _celu_oracle(x, alpha=1.0):
     return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha))
 
 
-@composite(oracle=_celu_oracle)
+@composite(real_only=NO_ORDER, oracle=_celu_oracle)
 def celu(x: Tensor, *, alpha: float = 1.0):
     """Return x above 0 and alpha (e^(x / alpha) - 1) elsewhere: slope 1 at 0 for any alpha.
 
@@ -430,7 +438,7 @@ def _selu_oracle(x):
     return 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
 
 
-@composite(oracle=_selu_oracle)
+@composite(real_only=NO_ORDER, oracle=_selu_oracle)
 def selu(x: Tensor):
     """Return the ELU with the two scales that keep mean 0 and variance 1 from layer to layer.
 
@@ -455,7 +463,9 @@ selu.samples(_with_kinks(0.0))
 # Smooth ones
 
 
-@composite(oracle=lambda x: x * np.tanh(np.logaddexp(0.0, x)))
+@composite(
+    real_only="x * tanh(log(1 + exp(x)))", oracle=lambda x: x * np.tanh(np.logaddexp(0.0, x))
+)
 def mish(x: Tensor):
     """Return x tanh(softplus(x)) (Misra 2020, eq. 1).
 
@@ -592,7 +602,7 @@ def _softmin_oracle(x, axis=-1):
     return e / e.sum(axis=axis, keepdims=True)
 
 
-@composite(oracle=_softmin_oracle)
+@composite(real_only=NO_ORDER, oracle=_softmin_oracle)
 def softmin(x: Tensor, *, axis: int = -1):
     """Return softmax(-x): the largest share for the smallest entry.
 

@@ -21,7 +21,7 @@ from helixml.ops.arrangement import moveaxis
 from helixml.ops.cumulative import cumulative_max
 from helixml.ops.elementwise import where
 from helixml.ops.indexing import argsort, take_along_axis
-from helixml.ops.logic import equal, isnan
+from helixml.ops.logic import NO_ORDER, equal, isnan
 from helixml.ops.movement import as_float, broadcast_to, cast, concat, permute_dims, reshape
 from helixml.ops.reduction import argmax
 from helixml.ops.sorting import sort
@@ -68,7 +68,7 @@ def _in_order(keys):
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
-@composite(oracle=_topk_oracle)
+@composite(real_only=NO_ORDER, oracle=_topk_oracle)
 def topk(x: Tensor, k: int, axis: int = -1, *, largest: bool = True, sorted: bool = True) -> TopK:
     """Return the k largest (or smallest) values along an axis, and where they are.
 
@@ -112,11 +112,11 @@ def topk(x: Tensor, k: int, axis: int = -1, *, largest: bool = True, sorted: boo
 
 @topk.samples
 def _():
-    yield sample(floats(3, 4, distinct=True), k=2, kinds="uif")
-    yield sample(floats(3, 4, distinct=True), k=3, axis=0, largest=False, kinds="uif")
-    yield sample(floats(2, 3, 2, distinct=True), k=3, axis=-2, sorted=False, kinds="uif")
-    yield sample(floats(3, distinct=True), k=0, kinds="uif")
-    yield sample(values(1.0, np.nan, 2.0, np.inf, 2.0), k=4, kinds="uif", value_only=True)
+    yield sample(floats(3, 4, distinct=True), k=2, kinds="uifc")
+    yield sample(floats(3, 4, distinct=True), k=3, axis=0, largest=False, kinds="uifc")
+    yield sample(floats(2, 3, 2, distinct=True), k=3, axis=-2, sorted=False, kinds="uifc")
+    yield sample(floats(3, distinct=True), k=0, kinds="uifc")
+    yield sample(values(1.0, np.nan, 2.0, np.inf, 2.0), k=4, kinds="uifc", value_only=True)
 
 
 @topk.errors
@@ -134,7 +134,7 @@ def _kth_oracle(x, k, axis=-1, keepdims=False):
     return (found, order) if keepdims else (found.squeeze(axis), order.squeeze(axis))
 
 
-@composite(oracle=_kth_oracle)
+@composite(real_only=NO_ORDER, oracle=_kth_oracle)
 def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> KthValue:
     """Return the k-th smallest value along an axis, and where it is.
 
@@ -180,8 +180,8 @@ def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> KthVa
 
 @kthvalue.samples
 def _():
-    yield sample(floats(3, 4, distinct=True), k=2, kinds="uif")
-    yield sample(floats(3, 4, distinct=True), k=3, axis=0, keepdims=True, kinds="uif")
+    yield sample(floats(3, 4, distinct=True), k=2, kinds="uifc")
+    yield sample(floats(3, 4, distinct=True), k=3, axis=0, keepdims=True, kinds="uifc")
 
 
 @kthvalue.errors
@@ -209,7 +209,7 @@ def _mode_oracle(x, axis=-1, keepdims=False):
     return found, counts
 
 
-@composite(oracle=_mode_oracle)
+@composite(real_only=NO_ORDER, oracle=_mode_oracle)
 def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> Mode:
     """Return the most common value along an axis, and how often it occurs.
 
@@ -257,11 +257,11 @@ def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> Mode:
 
 @mode.samples
 def _():
-    yield sample(values(2.0, 1.0, 2.0, 1.0, 0.0, 5.0), kinds="uif", value_only=True)
-    yield sample(floats(3, 4, distinct=True), axis=0, keepdims=True, kinds="uif")
+    yield sample(values(2.0, 1.0, 2.0, 1.0, 0.0, 5.0), kinds="uifc", value_only=True)
+    yield sample(floats(3, 4, distinct=True), axis=0, keepdims=True, kinds="uifc")
     yield sample(integers(3, 9), axis=-1)
     yield sample(integers(9, 3), axis=0)
-    yield sample((1,), kinds="uif")
+    yield sample((1,), kinds="uifc")
 
 
 @mode.errors
@@ -389,7 +389,7 @@ def _quantile_document(what: str, name: str, nan: str) -> str:
     """
 
 
-@composite(oracle=_of_floats(np.quantile))
+@composite(real_only=NO_ORDER, oracle=_of_floats(np.quantile))
 def quantile(
     x: Tensor, q: Any, axis: Axis = None, keepdims: bool = False, *, method: Method = "linear"
 ) -> Tensor:
@@ -397,7 +397,7 @@ def quantile(
     return _quantile("quantile", x, q, axis, keepdims, method, skip=False)
 
 
-@composite(oracle=_of_floats(np.nanquantile))
+@composite(real_only=NO_ORDER, oracle=_of_floats(np.nanquantile))
 def nanquantile(
     x: Tensor, q: Any, axis: Axis = None, keepdims: bool = False, *, method: Method = "linear"
 ) -> Tensor:
@@ -411,7 +411,7 @@ nanquantile.__doc__ = _quantile_document(
 )
 
 
-@composite(oracle=_of_floats(np.median))
+@composite(real_only=NO_ORDER, oracle=_of_floats(np.median))
 def median(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the median over axes: the middle value, or the mean of the two in the middle.
 
@@ -442,7 +442,7 @@ def median(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _quantile("median", x, 0.5, axis, keepdims, "linear", skip=False)
 
 
-@composite(oracle=_of_floats(np.nanmedian))
+@composite(real_only=NO_ORDER, oracle=_of_floats(np.nanmedian))
 def nanmedian(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the median over axes of the values that are not nan; see `median`.
 

@@ -436,12 +436,13 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float 
             f"var: needs more than {correction} values, shape {x.shape} has "
             f"{_count(x.shape, axes)} over axes {axes}."
         )
-    centred = x - mean(x, axis=axes, keepdims=True)
-    if dtypes.kind(centred.dtype) == "c":
-        squares = square(real(centred)) + square(imag(centred))
-    else:
-        squares = square(centred)
+    squares = squared_size(x - mean(x, axis=axes, keepdims=True))
     return multiply(sum(squares, axis=axes, keepdims=keepdims), 1 / count)
+
+
+def squared_size(x: Tensor) -> Tensor:
+    """Return |x|^2."""
+    return square(real(x)) + square(imag(x)) if dtypes.kind(x.dtype) == "c" else square(x)
 
 
 def _std_oracle(x, axis=None, keepdims=False, correction=0.0):

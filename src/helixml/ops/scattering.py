@@ -112,6 +112,8 @@ def _():
     twice = Input("int", (2, 3), values=(0, 0, 1, 3, 1, 3))
     for reduce in (None, "add", "multiply", "max", "min"):
         yield sample((2, 4), twice, (2, 3), axis=1, reduce=reduce, kinds="f")
+    for reduce in (None, "add", "multiply"):
+        yield sample((2, 4), twice, (2, 3), axis=1, reduce=reduce, kinds="c")
     yield sample((2, 4), integers(1, 4, high=2), (4,), axis=0, kinds="f")
     yield sample((2, 4), integers(1, 3, high=4), 2.0, reduce="add", kinds="f")
     away = floats(2, 3, low=0.5)
@@ -201,12 +203,16 @@ def scatter_add(x: Tensor, indices: Tensor, values: Tensor, axis: int = -1) -> T
     return updated(x, _index("scatter_add", x, indices, axis), values, "add")
 
 
+for _op in (scatter, put_along_axis, scatter_add):
+    _op.options["exact_dtype"] = False  # that of x, as in the oracle
+
 for _op in (put_along_axis, scatter_add):
 
     @_op.samples
     def _():
         twice = Input("int", (2, 3), values=(0, 0, 1, 3, 1, -1))
-        yield sample((2, 4), twice, (2, 3), axis=1, kinds="f")
+        for kinds in ("f", "c"):
+            yield sample((2, 4), twice, (2, 3), axis=1, kinds=kinds)
         yield sample((2, 4), integers(1, 4, high=2), (4,), axis=0, kinds="f")
         yield sample((4,), integers(3, high=4), 2.0, kinds="f")
         yield sample(integers(2, 4), twice, integers(2, 3))

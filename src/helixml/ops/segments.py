@@ -18,7 +18,7 @@ from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import divide, where
 from helixml.ops.indexing import take, take_adjoint
-from helixml.ops.logic import equal
+from helixml.ops.logic import NO_ORDER, equal
 from helixml.ops.movement import as_float, cast
 from helixml.ops.scan import linear_scan
 
@@ -142,8 +142,9 @@ def segment_sum(
 
 
 def _mean_oracle(x, segment_ids, num_segments=None, axis=0):
-    wide = x if x.dtype.kind == "f" else x.astype(np.float64)
-    return _by_loop(wide, segment_ids, num_segments, axis, np.nan, lambda rows: rows.mean(0))
+    wide = x if x.dtype.kind in "fc" else x.astype(np.float64)
+    nan = complex(np.nan, np.nan) if x.dtype.kind == "c" else np.nan
+    return _by_loop(wide, segment_ids, num_segments, axis, nan, lambda rows: rows.mean(0))
 
 
 @composite(oracle=_mean_oracle)
@@ -299,7 +300,7 @@ def _extreme(name, summary, empty, function):
         empty,
         "g where the value was found, shared equally between ties. nan wins.",
     )
-    op = primitive(forward, promotes=("x",), oracle=oracle)
+    op = primitive(forward, promotes=("x",), real_only=NO_ORDER, oracle=oracle)
 
     @op.prepare
     def _(x, segment_ids, num_segments, axis):
@@ -338,18 +339,18 @@ for _op in (segment_sum, segment_mean, segment_prod, segment_max, segment_min):
     def _():
         spread = floats(5, 2, distinct=True)
         ids = Input("int", (5,), values=(1, 0, 1, 1, 2))
-        yield sample(spread, ids, kinds="uif")
-        yield sample(spread, ids, num_segments=3, kinds="uif")
+        yield sample(spread, ids, kinds="uifc")
+        yield sample(spread, ids, num_segments=3, kinds="uifc")
         deep = floats(2, 4, 3, distinct=True)
-        yield sample(deep, Input("int", (4,), values=(1, 1, 0, 1)), axis=-2, kinds="uif")
-        yield sample(floats(0, 2), integers(0), kinds="uif")
-        yield sample(floats(3), Input("int", (3,), values=(0, 0, 0)), kinds="uif")
+        yield sample(deep, Input("int", (4,), values=(1, 1, 0, 1)), axis=-2, kinds="uifc")
+        yield sample(floats(0, 2), integers(0), kinds="uifc")
+        yield sample(floats(3), Input("int", (3,), values=(0, 0, 0)), kinds="uifc")
         # Empty segments: what stands there need not be finite.
-        yield sample(spread, integers(5), num_segments=5, kinds="f", value_only=True)
-        yield sample(floats(0, 2), integers(0), num_segments=2, kinds="f", value_only=True)
+        yield sample(spread, integers(5), num_segments=5, kinds="fc", value_only=True)
+        yield sample(floats(0, 2), integers(0), num_segments=2, kinds="fc", value_only=True)
         odd = values(1.0, np.nan, -np.inf, 0.0)
         ids = Input("int", (4,), values=(0, 0, 2, 2))
-        yield sample(odd, ids, kinds="f", value_only=True)
+        yield sample(odd, ids, kinds="fc", value_only=True)
 
     def _errors(op):
         def errors():

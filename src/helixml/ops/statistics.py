@@ -14,7 +14,9 @@ from helixml.errors import DTypeError, NotDifferentiableError, ShapeError, Value
 from helixml.ops import reduction
 from helixml.ops.elementwise import divide, sqrt
 from helixml.ops.indexing import take, take_adjoint
+from helixml.ops.logic import NO_ORDER
 from helixml.ops.movement import as_float, broadcast_to, cast, reshape
+from helixml.ops.numbers import conj
 from helixml.ops.sorting import searchsorted
 from helixml.shapes import Axis
 
@@ -25,11 +27,18 @@ def _zeros(*shape):
     return zeros(shape)
 
 
+_PARTS = "count real(x) or abs(x), with weights real(w), then imag(w)"
+
+
+def _wide(x):
+    return x.astype(np.result_type(x, np.float64))
+
+
 def _ptp_oracle(x, axis=None, keepdims=False):
     return np.ptp(x, axis=axis, keepdims=keepdims)
 
 
-@composite(oracle=_ptp_oracle)
+@composite(real_only=NO_ORDER, oracle=_ptp_oracle)
 def ptp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the range of the values over axes: the largest minus the smallest.
 
@@ -57,9 +66,9 @@ def ptp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 @ptp.samples
 def _():
-    yield sample(floats(3, 4, distinct=True), kinds="uif")
-    yield sample(floats(2, 3, 4, distinct=True), axis=(0, -1), keepdims=True, kinds="uif")
-    yield sample(floats(3, 4, distinct=True), axis=0, kinds="uif")
+    yield sample(floats(3, 4, distinct=True), kinds="uifc")
+    yield sample(floats(2, 3, 4, distinct=True), axis=(0, -1), keepdims=True, kinds="uifc")
+    yield sample(floats(3, 4, distinct=True), axis=0, kinds="uifc")
 
 
 ptp.errors(
@@ -68,7 +77,7 @@ ptp.errors(
 
 
 def _average_oracle(x, weights=None, axis=None, keepdims=False):
-    return np.average(x.astype(np.float64), axis=axis, weights=weights, keepdims=keepdims)
+    return np.average(_wide(x), axis=axis, weights=weights, keepdims=keepdims)
 
 
 @composite(oracle=_average_oracle)
@@ -141,7 +150,7 @@ def _():
 
 
 def _cov_oracle(x, rowvar=True, correction=1.0):
-    return np.cov(x.astype(np.float64), rowvar=rowvar, ddof=correction)
+    return np.cov(_wide(x), rowvar=rowvar, ddof=correction)
 
 
 def _deviations(op: str, x: Tensor, rowvar: bool) -> Tensor:
@@ -181,8 +190,6 @@ def cov(x: Tensor, *, rowvar: bool = True, correction: float = 1.0) -> Tensor:
     tensor([[ 1., -1.],
             [-1.,  1.]])
     """
-    from helixml.ops.numbers import conj
-
     apart = _deviations("cov", x, rowvar)
     free = apart.shape[1] - dtypes.as_number("cov", "correction", correction)
     if not free > 0:
@@ -194,7 +201,7 @@ def cov(x: Tensor, *, rowvar: bool = True, correction: float = 1.0) -> Tensor:
 
 
 def _corrcoef_oracle(x, rowvar=True):
-    return np.corrcoef(x.astype(np.float64), rowvar=rowvar)
+    return np.corrcoef(_wide(x), rowvar=rowvar)
 
 
 @composite(oracle=_corrcoef_oracle)
@@ -203,7 +210,7 @@ def corrcoef(x: Tensor, *, rowvar: bool = True) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, (m, n) or (n,), real: m variables, each observed n times.
+    x : Tensor, (m, n) or (n,): m variables, each observed n times.
     rowvar : variables stand in rows; if false in columns.
 
     Returns
@@ -213,15 +220,12 @@ def corrcoef(x: Tensor, *, rowvar: bool = True) -> Tensor:
 
     Raises
     ------
-    ShapeError : ``x`` has no or more than two axes, or there are no observations. DTypeError :
-    ``x`` is complex.
+    ShapeError : ``x`` has no or more than two axes, or there are no observations.
     """
-    if dtypes.kind(x.dtype) == "c":
-        raise DTypeError(f"corrcoef: takes real numbers, not {x.dtype}.")
     apart = _deviations("corrcoef", x, rowvar)
-    lengths = sqrt(reduction.sum(apart * apart, axis=1, keepdims=True))
+    lengths = sqrt(reduction.sum(reduction.squared_size(apart), axis=1, keepdims=True))
     lines = divide(apart, lengths)
-    result = lines @ lines.mT
+    result = lines @ conj(lines).mT
     return reshape(result, ()) if result.size == 1 else result
 
 
@@ -248,7 +252,11 @@ for _op in (cov, corrcoef):
 
 
 def _bincount_oracle(x, weights=None, minlength=0):
-    return np.bincount(x.astype(np.int64), weights, minlength)
+    x = x.astype(np.int64)
+    if weights is None or weights.dtype.kind != "c":
+        return np.bincount(x, weights, minlength)
+    parts = (np.bincount(x, part, minlength) for part in (weights.real, weights.imag))
+    return next(parts) + 1j * next(parts)
 
 
 @composite(oracle=_bincount_oracle)
@@ -304,7 +312,7 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
 @bincount.samples
 def _():
     yield sample(integers(7, high=4))
-    yield sample(integers(7, high=4), floats(7), minlength=9, kinds="f")
+    yield sample(integers(7, high=4), floats(7), minlength=9, kinds="fc")
     yield sample(integers(0))
     yield sample(integers(0), minlength=2)
 
@@ -324,7 +332,7 @@ def _digitize_oracle(x, bins, right=False):
     return np.asarray(np.digitize(x, bins, right))
 
 
-@composite(oracle=_digitize_oracle)
+@composite(real_only=NO_ORDER, oracle=_digitize_oracle)
 def digitize(x: Tensor, bins: Tensor, right: bool = False) -> Tensor:
     """Return in which bin each value lies.
 
@@ -391,7 +399,7 @@ def _histogram_oracle(x, weights=None, *, bins=10, range=None, density=False):
     return counts, edges.astype(x.dtype if x.dtype.kind == "f" else np.float64)
 
 
-@composite(oracle=_histogram_oracle)
+@composite(real_only=_PARTS, oracle=_histogram_oracle)
 def histogram(
     x: Tensor,
     weights: Tensor | None = None,
@@ -436,9 +444,6 @@ def histogram(
     """
     from helixml.ops.creation import ones
 
-    for given in (x, weights):
-        if given is not None and dtypes.kind(given.dtype) == "c":
-            raise DTypeError(f"histogram: takes real numbers, not {given.dtype}.")
     if weights is not None and weights.shape != x.shape:
         raise ShapeError(f"histogram: weights are {weights.shape}, x is {x.shape}.")
     host = x._backend.to_numpy(x._array).astype(np.float64).reshape(-1)
@@ -500,12 +505,12 @@ def _edges(x: Any, bins: Any, limits: Any) -> Any:
 @histogram.samples
 def _():
     edges = [-1.0, 0.0, 0.5, 1.0]
-    yield sample((3, 4), bins=edges, kinds="uif")
-    yield sample(values(-1.0, 0.0, 0.5, 1.0, 1.0, 3.0), bins=edges, kinds="uif")
-    yield sample(values(0.0, 1.0, 2.0, 4.0, 4.0), bins=4, kinds="uif", value_only=True)
-    yield sample(values(3.0, 3.0), bins=2, kinds="uif", value_only=True)
+    yield sample((3, 4), bins=edges, kinds="uifc")
+    yield sample(values(-1.0, 0.0, 0.5, 1.0, 1.0, 3.0), bins=edges, kinds="uifc")
+    yield sample(values(0.0, 1.0, 2.0, 4.0, 4.0), bins=4, kinds="uifc", value_only=True)
+    yield sample(values(3.0, 3.0), bins=2, kinds="uifc", value_only=True)
     yield sample((3, 4), bins=3, range=(-1.5, 1.5), kinds="f")
-    yield sample(floats(0), bins=3, kinds="uif")
+    yield sample(floats(0), bins=3, kinds="uifc")
     yield sample(floats(4, high=1.0), floats(4), bins=2, range=(-2, 1), kinds="f")
     yield sample(integers(4), floats(4), bins=3, range=(0, 3), kinds="f")
     yield sample(values(0.0, 1.0, 2.0, 4.0), bins=[0, 1, 4], density=True, kinds="f",

@@ -143,7 +143,8 @@ def _():
         ((), (), ()),
         ((3,), (3,), True),
     ):
-        yield sample(shape, value=floats(*value), index=index, kinds="f")
+        for kinds in ("f", "c"):  # apart, for neither kind goes into a tensor of the other
+            yield sample(shape, value=floats(*value), index=index, kinds=kinds)
     yield sample(integers(3, 4), value=integers(4, 4), index=(row,))
     yield sample(integers(3, 4), value=integers(2), index=(1, [0, 2]))
     yield sample(booleans(3, 4), value=booleans(4), index=0)
@@ -248,21 +249,26 @@ def updated(x: Tensor, index: Any, value: Tensor, how: How):
 def _():
     twice = ([0, 2, 0, 1],)
     apart = ([0, 1, 0], slice(0, 2), [1, 1, 1])
-    for how in ("add", "multiply", "max", "min"):
-        yield sample((3, 4), value=floats(4), index=1, how=how, kinds="f")
-        yield sample((3, 4), value=floats(4, 4), index=twice, how=how, kinds="f")
-        yield sample((2, 3, 2), value=floats(3, 2), index=apart, how=how, kinds="f")
-        yield sample((3,), value=floats(), index=([True, False, True],), how=how, kinds="f")
-        yield sample((3,), value=floats(0), index=([],), how=how, kinds="f")
+    for how, kinds in (
+        *(("add", "f"), ("multiply", "f"), ("max", "f"), ("min", "f")),
+        *(("add", "c"), ("multiply", "c")),
+    ):
+        yield sample((3, 4), value=floats(4), index=1, how=how, kinds=kinds)
+        yield sample((3, 4), value=floats(4, 4), index=twice, how=how, kinds=kinds)
+        yield sample((2, 3, 2), value=floats(3, 2), index=apart, how=how, kinds=kinds)
+        yield sample((3,), value=floats(), index=([True, False, True],), how=how, kinds=kinds)
+        yield sample((3,), value=floats(0), index=([],), how=how, kinds=kinds)
         yield sample(
             integers(3, 4, high=9), value=integers(4, 4, high=9), index=twice, how=how, kinds="f"
         )
     away = floats(4, 4, low=0.5, high=2.0)
     yield sample((3, 4), value=away, index=twice, how="divide", kinds="f")
+    yield sample((3, 4), value=away, index=twice, how="divide", kinds="c")
     yield sample((3, 4), value=floats(3, 2, low=0.5), index=(..., [1, 3]), how="divide", kinds="f")
     base = floats(3, 4, low=0.5, high=2.0)
     yield sample(base, value=floats(4, 4), index=twice, how="power", kinds="f")
     yield sample(base, value=floats(4), index=0, how="power", kinds="f")
+    yield sample(base, value=floats(4), index=0, how="power", kinds="c")
     yield sample(integers(3, 4), value=integers(4), index=0, how="power", kinds="f")
     nans = values(1.0, np.nan, -np.inf)
     yield sample(nans, value=values(0.0, 2.0, np.nan), index=([0, 0, 2],), how="max", kinds="f",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -176,8 +177,9 @@ def mixed_call(
     first, second = [call_of(op, number, sample, dtype, setting.device) for dtype in mix]
     if first is None or second is None:
         return None
-    both = zip(first.arrays, second.arrays, strict=True)
-    mixed = iter([b if i % 2 else a for i, (a, b) in enumerate(both)])
+    turn = cycle((False, True))
+    triples = zip(first.arrays, second.arrays, first.kinds, strict=True)
+    mixed = iter([b if kind == "float" and next(turn) else a for a, b, kind in triples])
     return first.changed(lambda _: next(mixed))
 
 
