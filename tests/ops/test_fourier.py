@@ -106,6 +106,9 @@ def test_frequencies_are_those_of_numpy(name, device):
 def test_frequencies_of_nothing_are_refused():
     with pytest.raises(ShapeError, match=r"fftfreq: a transform of length n=0"):
         hx.fft.fftfreq(0)
+    with pytest.raises(ShapeError, match=r"rfftfreq: n=1000+ is too large"):
+        hx.fft.rfftfreq(10**30)
+    assert hx.fft.fftfreq(True).tolist() == [0.0]
     with pytest.raises(ValueRangeError, match=r"rfftfreq: samples at a distance of d=0"):
         hx.fft.rfftfreq(4, d=0)
     with pytest.raises(DTypeError, match=r"fftfreq: frequencies are floats, not int32"):

@@ -84,14 +84,19 @@ def rfftfreq(
 
 
 def _frequencies(name, n, d, dtype, device):
-    if dtypes.as_integer(name, "n", n) < 1:
+    n = dtypes.as_integer(name, "n", n)
+    if n < 1:
         raise ShapeError(f"{name}: a transform of length n={n}. Hint: n must be at least 1.")
     if dtypes.as_number(name, "d", d) == 0:
         raise ValueRangeError(f"{name}: samples at a distance of d={d} have no frequencies.")
     kind = dtypes.default_float if dtype is None else dtypes.parse(dtype)
     if not dtypes.is_floating(kind):
         raise DTypeError(f"{name}: frequencies are floats, not {kind}.")
-    return asarray(getattr(np.fft, name)(n, d).astype(kind), device=device)
+    try:
+        found = getattr(np.fft, name)(n, d)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ShapeError(f"{name}: n={n} is too large: {error}.") from error
+    return asarray(found.astype(kind), device=device)
 
 
 # Shifts

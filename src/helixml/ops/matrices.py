@@ -153,7 +153,8 @@ def _():
 
 
 def _trace_oracle(x, offset=0, dtype=None):
-    return np.asarray(np.trace(x, offset, -2, -1))
+    kind = x.dtype if dtype is None else dtype
+    return np.sum(np.diagonal(x, offset, -2, -1).astype(kind), axis=-1, dtype=dtype)
 
 
 @composite(oracle=_trace_oracle)

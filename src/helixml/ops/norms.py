@@ -313,9 +313,8 @@ def _():
 
 def _rank_oracle(x, rtol=None):
     s = np.linalg.svd(x, compute_uv=False)
-    if rtol is None:
-        rtol = 1e-6
-    return np.sum(s > rtol * s[..., :1], axis=-1)
+    least = np.asarray(1e-6 if rtol is None else rtol)[..., None]
+    return np.sum(s > least * s[..., :1], axis=-1)
 
 
 @composite(oracle=_rank_oracle)
