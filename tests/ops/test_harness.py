@@ -17,11 +17,7 @@ from helixml.testing import calls, harness
 
 # Ops that cannot describe themselves to the harness, and where they are tested instead.
 WITHOUT_ORACLE = {"drop": "tests/random/test_dropout.py, against Philox in plain integers"}
-WITHOUT_SAMPLES = {
-    "transfer": "tests/core/test_devices.py: it needs a second device",
-    "eig": "tests/ops/test_matrices.py: its results are complex",
-    "eigvals": "tests/ops/test_matrices.py: its results are complex",
-}
+WITHOUT_SAMPLES = {"transfer": "tests/core/test_devices.py: it needs a second device"}
 
 SETTINGS = config.get()
 STANDARD = SETTINGS.device == "cpu" and SETTINGS.kernels and not SETTINGS.pure

@@ -549,10 +549,27 @@ class Eig(NamedTuple):
     eigenvectors: Tensor
 
 
-@primitive(name="eig")
+def _eig_oracle(x):
+    return tuple(np.linalg.eig(x.astype(np.result_type(x, np.complex64))))
+
+
+@primitive(name="eig", oracle=_eig_oracle)
 def _eig(B, x: Array):
     """Return eigenvalues and eigenvectors: what `eig` is made of."""
     return tuple(B.eig(finite(B, x)))
+
+
+def _sums(values, vectors=None):
+    """Return sums over all eigenvalues, of powers, or of products with v v^H: the order is open."""
+    powers = [np.sum(values**n, axis=-1) for n in range(1, values.shape[-1] + 1)]
+    if vectors is None:
+        return powers
+    adjoint = _adjoint(vectors)
+    scaled = [vectors * weight[..., None, :] for weight in (values, np.conj(values) * values)]
+    return *powers, *[x @ adjoint for x in scaled]
+
+
+_eig.options.update(determined=_sums, exact_dtype=False)
 
 
 def eig(x: Tensor) -> Eig:
@@ -611,7 +628,11 @@ converges(_eig, np.linalg.eig)
 _eig.flops(lambda x: 25 * x.shape[-1] * x.size)
 
 
-@primitive
+def _eigvals_oracle(x):
+    return _eig_oracle(x)[0]
+
+
+@primitive(oracle=_eigvals_oracle)
 def eigvals(B, x: Array):
     """Return the eigenvalues of each matrix.
 
@@ -650,3 +671,15 @@ def _(g, x):
 accepts(eigvals, square=True)
 converges(eigvals, np.linalg.eigvals)
 eigvals.flops(lambda x: 10 * x.shape[-1] * x.size)
+eigvals.options.update(determined=_sums, exact_dtype=False)
+
+
+def _square_samples():
+    yield sample(matrix([[4, 1, -1], [2, 6, 1], [0, -1, 3]]))
+    yield sample(matrix([[[1, 2], [-1, 1]], [[2, 1], [3, 5]]]))  # two of them conjugates
+    yield sample(matrix([[4 + 1j, 1, -1j], [2, 6 - 2j, 1], [1j, -1, 3j]]))
+    yield sample((0, 3, 3))
+
+
+_eig.samples(_square_samples)
+eigvals.samples(_square_samples)
