@@ -18,7 +18,7 @@ from helixml._core.samples import Failure, floats, matrix, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, SingularMatrixError
 from helixml.ops.elementwise import pow, where
-from helixml.ops.logic import equal, greater, less, less_equal
+from helixml.ops.logic import equal, greater, less, less_equal, logical_and
 from helixml.ops.matrices import (
     LAPACK_DTYPES,
     adjoint,
@@ -470,12 +470,13 @@ def _as_factor(x):
 
 @det.vjp("x")
 def _(g, x, out):
-    if any(equal(out, 0)):
-        return _as_factor(g) * _cofactors(x)
+    singular = equal(out, 0)
+    if any(singular):
+        return _as_factor(g) * _cofactors(x, singular)
     return _as_factor(g * conj(out)) * adjoint(inv(x))
 
 
-def _cofactors(x):
+def _cofactors(x, singular):
     """Return the conjugate cofactors at t = 0 of matrices x + t e, which are regular at other t.
 
     Where r singular values are lost e has rank r, and the cofactors are polynomials in t of degree
@@ -486,7 +487,8 @@ def _cofactors(x):
     n = x.shape[-1]
     u, s, vh = svd(x.detach())
     scale = where(equal(s[..., :1], 0), 1, s[..., :1])
-    lost = less_equal(s, scale * (n * float(np.finfo(x.dtype).eps)))
+    lost = less_equal(s, scale * (10 * n * float(np.finfo(x.dtype).eps)))
+    lost = logical_and(lost, expand_dims(singular, -1))
     e = (u * expand_dims(where(lost, 1, 0), -2)) @ vh
     count = builtins.max(count_nonzero(lost, axis=-1).numpy().ravel()) // 2 * 2 + 2
     points = np.cos((np.arange(count) + 0.5) * np.pi / count)  # Chebyshev's; 0 is none of them
