@@ -454,13 +454,14 @@ for _op in (gammainc, gammaincc):
 
 
 @primitive(dtype="float", real_only=PARTS, oracle=scipy_oracle("zeta"))
-def zeta(B, x: Array, q: Array = 1):
-    """Return the zeta function of Hurwitz, sum over k >= 0 of 1 / (k + q)^x; of Riemann for q = 1.
+def zeta(B, x: Array, q: Array | None = None):
+    """Return the zeta function of Hurwitz, sum over k >= 0 of 1 / (k + q)^x, or of Riemann.
 
     Parameters
     ----------
-    x : Tensor or scalar, above 1.
-    q : Tensor or scalar, positive; shapes broadcast.
+    x : Tensor or scalar, above 1; with no ``q`` any number.
+    q : Tensor or scalar, positive; shapes broadcast. The function is that of Riemann, where q is 1,
+        if it is left out.
 
     Returns
     -------
@@ -481,7 +482,7 @@ def zeta(B, x: Array, q: Array = 1):
     >>> hx.special.zeta(hx.tensor([2.0, 4.0]))
     tensor([1.644934 , 1.0823232])
     """
-    return B.special("zeta", x, q)
+    return B.special("zeta", x) if q is None else B.special("zeta", x, q)
 
 
 @zeta.vjp("q")
@@ -506,4 +507,5 @@ def _():
     yield sample(integers(3, 4, low=2, high=5), floats(3, 4, low=0.5, high=4.0))
     yield sample(1.5, floats(2, 3, low=0.5, high=4.0))
     yield sample(integers(3, low=2, high=9))
+    yield sample(values(0.5, -0.75, 1.0, np.inf, np.nan), value_only=True)
     yield sample(2, values(0.0, 1.0, np.nan, 1e8), value_only=True)
