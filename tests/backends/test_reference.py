@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import helixml as hx
-from helixml import dtypes
+from helixml import dtypes, ops
 from helixml._core.op import REGISTRY
 from helixml.backends import reference, registry
 from helixml.testing import harness
 from helixml.testing.tolerance import assert_close, tolerance
 
+ops.load_all()  # some of those with kernels are loaded on first use
 KERNELS = registry.get("reference").kernels
 FORWARD = sorted(  # those of sequences are tested by the harness
     name for name in KERNELS if not name.endswith(("_vjp", "_")) and not REGISTRY[name].variadic

@@ -21,6 +21,11 @@ def test_sigmoid_of_complex_numbers_keeps_the_imaginary_part():
     assert np.allclose(hx.sigmoid(hx.tensor(Z)).numpy(), expected, rtol=1e-12)
 
 
+def test_logsumexp_of_complex_numbers_is_the_principal_logarithm():
+    x = np.array([8 + 4j, 1 - 3j])
+    assert np.isclose(hx.logsumexp(hx.tensor(x)).item(), np.log(np.exp(x).sum()))
+
+
 def test_softmax_of_nothing_is_nothing():
     for function in (hx.softmax, hx.log_softmax):
         x = hx.zeros((5, 0, 0), dtype="float64")
