@@ -8,16 +8,6 @@ from typing import Any
 
 from parity.compare import Outcome
 
-COMPLEX_GRADIENTS = (
-    *("__rdiv__", "__rmatmul__", "__rmul__", "__rpow__", "acos", "acosh", "addbmm", "addcdiv"),
-    *("addcmul", "addmm", "addmm|decomposed", "addmv", "addr", "asin", "atan", "atanh", "baddbmm"),
-    *("bmm", "cos", "cosh", "cumprod", "div|no_rounding_mode", "dot", "exp", "exp2", "expm1"),
-    *("float_power", "lerp", "linalg.vecdot", "log", "log10", "log1p", "log2", "logsumexp"),
-    *("matmul", "mm", "mul", "mv", "nn.functional.linear", "pow", "prod", "reciprocal", "rsqrt"),
-    *("sigmoid", "sin", "sinh", "sqrt", "square", "tan", "tanh", "tensordot", "true_divide"),
-    *("vdot", "nn.functional.silu|complex"),
-)
-
 
 @dataclass(frozen=True)
 class Exceptional:
@@ -65,11 +55,6 @@ EXCEPTIONS = (
         ("nn.functional.layer_norm", "nn.functional.rms_norm"),
         "rows of one or two entries: 1 / sqrt(eps) magnifies what rounding leaves of equal terms",
         lambda outcome: outcome.kind == "gradient" and outcome.sample.input.shape[-1] <= 2,
-    ),
-    Exceptional(
-        COMPLEX_GRADIENTS,
-        "the rules of holomorphic functions do not conjugate yet",
-        lambda outcome: outcome.is_complex and outcome.kind == "gradient",
     ),
 )
 

@@ -5,7 +5,6 @@ The other half of `numpy_functions`, which says how an adapter looks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,12 @@ import numpy as np
 from helixml import dtypes, ops, shapes
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
+from helixml.ops.matrices import diagonal
 from helixml.ops.movement import as_float
-from helixml.ops.numpy_functions import diagonal
+from helixml.ops.norms import cond
 from helixml.ops.numpy_protocol import adapts, first_tensor, flat, host, typed
+from helixml.ops.pseudo_inverse import lstsq
+from helixml.ops.singular_values import svd, svdvals
 
 Array = Tensor
 Arrays = list[Tensor]
@@ -52,12 +54,6 @@ def _(
     return _centred(ops.std, a, dtype, ddof, correction, axis=axis, keepdims=keepdims)
 
 
-@adapts("ptp")
-def _(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    axes = {"axis": axis, "keepdims": keepdims}
-    return ops.max(a, **axes) - ops.min(a, **axes)
-
-
 @adapts("average")
 def _(
     a: Array, axis: Any = None, weights: Array | None = None, returned: bool = False,
@@ -80,48 +76,22 @@ def _(
     return (result, total) if returned else result
 
 
-def _quantile(x: Tensor, q: Any, axis: Any, keepdims: bool, nan: bool = False) -> Tensor:
-    """Return quantiles by straight lines between the ordered values."""
-    rank = x.ndim
-    axes = shapes.normalize_axes("quantile", axis, rank)
-    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    moved = ops.moveaxis(x, axes, tuple(range(-len(axes), 0)))
-    others = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-    line = ops.sort(as_float(moved).reshape(*others, -1), axis=-1)
-    n = line.shape[-1]
-    if n == 0:
-        raise ShapeError(f"np.quantile: has no value over an empty axis of shape {x.shape}.")
-    share = np.asarray(host(q), np.float64)
-    if share.size and not ((share >= 0) & (share <= 1)).all():
-        raise ValueRangeError("np.quantile: q must be between 0 and 1.")
-    results = []
-    for value in share.reshape(-1).tolist():
-        place = value * (n - 1)
-        low = min(int(place), n - 1)
-        part = line[..., low]
-        if place > low:
-            above = line[..., low + 1]
-            between = part + (above - part) * (place - low)
-            part = ops.where(above == part, part, between)  # both may be infinite
-        part = ops.where(ops.any(ops.isnan(line), axis=-1), math.nan, part)
-        results.append(part.reshape(*kept) if keepdims else part)
-    whole = ops.stack(results, axis=0)
-    return whole.reshape(*share.shape, *results[0].shape)
-
-
-@adapts("median")
-def _(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    return _quantile(a, 0.5, axis, keepdims)
-
-
-@adapts("quantile")
-def _(a: Array, q: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _quantile(a, q, axis, keepdims)
-
-
 @adapts("percentile")
-def _(a: Array, q: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _quantile(a, np.asarray(host(q), np.float64) / 100, axis, keepdims)
+def _(
+    a: Array, q: Any, axis: Any = None, method: Any = "linear", keepdims: bool = False
+) -> Any:  # fmt: skip
+    return ops.quantile(a, _shares(q), axis=axis, keepdims=keepdims, method=method)
+
+
+@adapts("nanpercentile")
+def _(
+    a: Array, q: Any, axis: Any = None, method: Any = "linear", keepdims: bool = False
+) -> Any:  # fmt: skip
+    return ops.nanquantile(a, _shares(q), axis=axis, keepdims=keepdims, method=method)
+
+
+def _shares(percents: Any) -> Any:
+    return np.asarray(host(percents), np.float64) / 100
 
 
 def _without_nan(x: Tensor, value: float) -> Tensor:
@@ -131,58 +101,33 @@ def _without_nan(x: Tensor, value: float) -> Tensor:
 
 @adapts("nansum")
 def _(a: Array, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    return ops.sum(_without_nan(a, 0.0), axis=axis, keepdims=keepdims, dtype=dtype)
+    return ops.nansum(typed(a, dtype), axis=axis, keepdims=keepdims)
 
 
 @adapts("nanprod")
 def _(a: Array, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    return ops.prod(_without_nan(a, 1.0), axis=axis, keepdims=keepdims, dtype=dtype)
-
-
-def _nanmean(x: Tensor, axis: Any, keepdims: bool) -> Tensor:
-    count = ops.count_nonzero(x == x, axis=axis, keepdims=keepdims)
-    result: Tensor = ops.sum(_without_nan(x, 0.0), axis=axis, keepdims=keepdims) / count
-    return result
+    return ops.nanprod(typed(a, dtype), axis=axis, keepdims=keepdims)
 
 
 @adapts("nanmean")
 def _(a: Array, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    return _nanmean(typed(a, dtype), axis, keepdims)
+    return ops.nanmean(typed(a, dtype), axis=axis, keepdims=keepdims)
 
 
 @adapts("nanvar")
-def _(a: Array, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
-    return _nanvar(typed(a, dtype), axis, ddof, keepdims)
+def _(
+    a: Array, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: bool = False,
+    correction: Any = None,
+) -> Any:  # fmt: skip
+    return _centred(ops.nanvar, a, dtype, ddof, correction, axis=axis, keepdims=keepdims)
 
 
 @adapts("nanstd")
-def _(a: Array, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
-    return ops.sqrt(_nanvar(typed(a, dtype), axis, ddof, keepdims))
-
-
-def _nanvar(x: Tensor, axis: Any, ddof: Any, keepdims: bool) -> Tensor:
-    centred = ops.square(_without_nan(x - _nanmean(x, axis, True), 0.0))
-    count = ops.count_nonzero(x == x, axis=axis, keepdims=keepdims)
-    result: Tensor = ops.sum(centred, axis=axis, keepdims=keepdims) / (count - ddof)
-    return result
-
-
-@adapts("nanmax")
-def _(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    return _nan_extreme(ops.max, a, -math.inf, axis, keepdims)
-
-
-@adapts("nanmin")
-def _(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    return _nan_extreme(ops.min, a, math.inf, axis, keepdims)
-
-
-def _nan_extreme(fold: Any, x: Tensor, least: float, axis: Any, keepdims: bool) -> Tensor:
-    result: Tensor = fold(_without_nan(x, least), axis=axis, keepdims=keepdims)
-    if dtypes.kind(x.dtype) == "f":
-        none = ops.all(ops.isnan(x), axis=axis, keepdims=keepdims)
-        result = ops.where(none, math.nan, result)
-    return result
+def _(
+    a: Array, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: bool = False,
+    correction: Any = None,
+) -> Any:  # fmt: skip
+    return _centred(ops.nanstd, a, dtype, ddof, correction, axis=axis, keepdims=keepdims)
 
 
 @adapts("cumsum")
@@ -211,6 +156,15 @@ def _lined(x: Tensor, axis: int | None) -> tuple[Tensor, int]:
 
 
 # Products
+
+
+@adapts("einsum")
+def _(*operands: Any, optimize: Any = False) -> Any:
+    if not isinstance(operands[0], str):
+        raise DTypeError("np.einsum: takes subscripts as text here. Hint: np.einsum('ij,jk', x, y)")
+    like = first_tensor(operands[1:])
+    arrays = [as_tensor("einsum", x, like) for x in operands[1:]]
+    return ops.einsum(operands[0], *arrays, optimize=optimize)
 
 
 @adapts("dot")
@@ -242,27 +196,6 @@ def _(x1: Array, x2: Array) -> Any:
     return (ops.conj(x1)[..., None, :] @ x2)[..., 0, :]
 
 
-@adapts("outer")
-def _(a: Array, b: Array) -> Any:
-    return a.reshape(-1, 1) * b.reshape(1, -1)
-
-
-@adapts("linalg.outer")
-def _(x1: Array, x2: Array) -> Any:
-    if x1.ndim != 1 or x2.ndim != 1:
-        raise ShapeError(f"np.linalg.outer: takes two vectors, not {x1.shape} and {x2.shape}.")
-    return x1.reshape(-1, 1) * x2.reshape(1, -1)
-
-
-@adapts("kron")
-def _(a: Array, b: Array) -> Any:
-    rank = max(a.ndim, b.ndim)
-    sizes = [(*(1,) * (rank - x.ndim), *x.shape) for x in (a, b)]
-    left = a.reshape(*(n for size in sizes[0] for n in (size, 1)))
-    right = b.reshape(*(n for size in sizes[1] for n in (1, size)))
-    return (left * right).reshape(*(m * n for m, n in zip(*sizes, strict=True)))
-
-
 @adapts("cross")
 def _(
     a: Array, b: Array, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
@@ -270,11 +203,6 @@ def _(
     if axis is not None:
         axisa = axisb = axisc = axis
     return _cross(a, b, axisa, axisb, axisc)
-
-
-@adapts("linalg.cross")
-def _(x1: Array, x2: Array, axis: int = -1) -> Any:
-    return _cross(x1, x2, axis, axis, axis)
 
 
 def _cross(a: Tensor, b: Tensor, axisa: int, axisb: int, axisc: int) -> Tensor:
@@ -286,187 +214,25 @@ def _cross(a: Tensor, b: Tensor, axisa: int, axisb: int, axisc: int) -> Tensor:
     return ops.moveaxis(product, -1, axisc)
 
 
-@adapts("linalg.multi_dot")
-def _(arrays: Arrays) -> Any:
-    result = arrays[0]
-    for array in arrays[1:]:
-        result = result @ array
-    return result
+# Linear algebra
 
 
-@adapts("linalg.matrix_power")
-def _(a: Array, n: int) -> Any:
-    if n < 0:
-        raise ValueRangeError(f"np.linalg.matrix_power: n={n} is negative. Hint: of the inverse.")
-    result = ops.broadcast_to(ops.eye(a.shape[-1], dtype=a.dtype, device=a.device), a.shape)
-    while n:  # by squaring
-        if n % 2:
-            result = result @ a
-        a, n = a @ a if n > 1 else a, n // 2
-    return result
+@adapts("linalg.cond")
+def _(x: Array, p: Any = None) -> Any:
+    return cond(x, ord=2 if p is None else p)
 
 
-@adapts("einsum")
-def _(*operands: Any, optimize: Any = False) -> Any:
-    own = getattr(ops, "einsum", None)
-    if own is not None:
-        return own(*operands)
-    if not isinstance(operands[0], str):
-        raise DTypeError("np.einsum: takes subscripts as text here. Hint: np.einsum('ij,jk', x, y)")
-    like = first_tensor(operands[1:])
-    return _einsum(operands[0], [as_tensor("einsum", x, like) for x in operands[1:]])
+@adapts("linalg.lstsq")
+def _(a: Array, b: Array, rcond: Any = None) -> Any:
+    found = lstsq(a, b, rtol=rcond)
+    summed = a.shape[0] > a.shape[1] and int(found.rank.item()) == a.shape[1]
+    residuals = found.residuals.reshape(-1) if summed else ops.zeros((0,), a.dtype, a.device)
+    return found.solution, residuals, found.rank, found.singular_values
 
 
-def _einsum(subscripts: str, tensors: list[Tensor]) -> Tensor:
-    """Multiply operands along named axes and sum over those that the result has not.
-
-    Two operands at a time, by one matrix product over the axes that only these two have.
-    """
-    text = subscripts.replace(" ", "")
-    left, arrow, right = text.partition("->")
-    terms = left.split(",")
-    if len(terms) != len(tensors):
-        raise ShapeError(f"np.einsum: {subscripts!r} has {len(terms)} terms for {len(tensors)}.")
-    spare = iter(sorted(set(map(chr, range(0x3B1, 0x3F0))) - set(text)))
-    dots = ""
-    for term, x in zip(terms, tensors, strict=True):
-        if "..." in term:
-            count = x.ndim - len(term.replace("...", ""))
-            while len(dots) < count:
-                dots = next(spare) + dots
-    terms = [
-        term.replace("...", dots[len(dots) - (x.ndim - len(term.replace("...", ""))) :])
-        for term, x in zip(terms, tensors, strict=True)
-    ]
-    joined = "".join(terms)
-    if not arrow:
-        right = "..." * bool(dots) + "".join(
-            sorted(a for a in set(joined) if joined.count(a) == 1 and a not in dots)
-        )
-    right = right.replace("...", dots)
-    sizes: dict[str, int] = {}
-    parts = []
-    for term, x in zip(terms, tensors, strict=True):
-        if len(term) != x.ndim:
-            raise ShapeError(f"np.einsum: {term!r} names {len(term)} axes, the shape is {x.shape}.")
-        for axis in [axis for axis in dict.fromkeys(term) if term.count(axis) > 1]:
-            while term.count(axis) > 1:  # a repeated axis stands for the diagonal
-                i, j = [k for k, a in enumerate(term) if a == axis][:2]
-                if x.shape[i] != x.shape[j]:
-                    raise ShapeError(f"np.einsum: axis {axis!r} has {x.shape[i]} and {x.shape[j]}.")
-                x = diagonal(x, 0, i, j)  # noqa: PLW2901
-                term = term[:i] + term[i + 1 : j] + term[j + 1 :] + axis  # noqa: PLW2901
-        for axis, n in zip(term, x.shape, strict=True):
-            if sizes.setdefault(axis, n) != n and 1 not in (n, sizes[axis]):
-                raise ShapeError(f"np.einsum: axis {axis!r} has {sizes[axis]} and {n} entries.")
-            sizes[axis] = max(sizes[axis], n) if n != 0 else 0
-        parts.append((term, x))
-    if not set(right) <= set(sizes) or len(set(right)) < len(right):
-        raise ShapeError(
-            f"np.einsum: the result of {subscripts!r} names an axis of no operand, or one twice."
-        )
-    term, x = parts[0]
-    for number, (other, y) in enumerate(parts[1:], 2):
-        needed = set(right).union(*(name for name, _ in parts[number:]))
-        term, x = _contracted(term, x, other, y, needed)
-    for axis in [a for a in term if a not in right]:
-        x = ops.sum(x, axis=term.index(axis))
-        term = term.replace(axis, "")
-    return ops.permute_dims(x, tuple(term.index(axis) for axis in right))
-
-
-def _contracted(xs: str, x: Tensor, ys: str, y: Tensor, needed: set[str]) -> tuple[str, Tensor]:
-    """Return the product of two operands, summed over the axes that nobody needs."""
-    for axis in [a for a in xs if a not in ys and a not in needed]:
-        x, xs = ops.sum(x, axis=xs.index(axis)), xs.replace(axis, "")
-    for axis in [a for a in ys if a not in xs and a not in needed]:
-        y, ys = ops.sum(y, axis=ys.index(axis)), ys.replace(axis, "")
-    both = [a for a in xs if a in ys]
-    size = {a: max(x.shape[xs.index(a)], y.shape[ys.index(a)]) for a in both}
-    x = ops.broadcast_to(x, tuple(size.get(a, n) for a, n in zip(xs, x.shape, strict=True)))
-    y = ops.broadcast_to(y, tuple(size.get(a, n) for a, n in zip(ys, y.shape, strict=True)))
-    batch = [a for a in both if a in needed]
-    summed = [a for a in both if a not in needed]
-    rows = [a for a in xs if a not in ys]
-    columns = [a for a in ys if a not in xs]
-
-    def arranged(term: str, z: Tensor, *groups: list[str]) -> Tensor:
-        z = ops.permute_dims(z, tuple(term.index(a) for group in groups for a in group))
-        shape, start = list(z.shape[: len(batch)]), len(batch)
-        for group in groups[1:]:
-            shape.append(math.prod(z.shape[start : start + len(group)]))
-            start += len(group)
-        return z.reshape(tuple(shape))
-
-    product = arranged(xs, x, batch, rows, summed) @ arranged(ys, y, batch, summed, columns)
-    whole = [
-        *(size[a] for a in batch),
-        *(x.shape[xs.index(a)] for a in rows),
-        *(y.shape[ys.index(a)] for a in columns),
-    ]
-    return "".join([*batch, *rows, *columns]), product.reshape(tuple(whole))
-
-
-# Norms
-
-
-@adapts("linalg.norm")
-def _(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    if axis is None:
-        if ord is None:
-            kept = (1,) * x.ndim if keepdims else ()
-            return _vector_norm(flat(x), 2, 0, False).reshape(kept)
-        axis = tuple(range(x.ndim))
-    axes = shapes.normalize_axes("np.linalg.norm", axis, x.ndim)
-    if len(axes) == 1 or (ord is None and len(axes) == 2):
-        return _vector_norm(x, 2 if ord is None else ord, axes, keepdims)
-    return _matrix_norm(x, ord, axes, keepdims)
-
-
-@adapts("linalg.vector_norm")
-def _(x: Array, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    return _vector_norm(x, ord, axis, keepdims)
-
-
-@adapts("linalg.matrix_norm")
-def _(x: Array, keepdims: bool = False, ord: Any = "fro") -> Any:
-    return _matrix_norm(x, ord, (x.ndim - 2, x.ndim - 1), keepdims)
-
-
-def _vector_norm(x: Tensor, order: Any, axis: Any, keepdims: bool) -> Tensor:
-    axes = {"axis": axis, "keepdims": keepdims}
-    size = ops.abs(as_float(x))
-    if order == math.inf:
-        return ops.max(size, **axes)
-    if order == -math.inf:
-        return ops.min(size, **axes)
-    if order == 0:
-        return ops.astype(ops.count_nonzero(size, **axes), size.dtype)
-    if order == 1:
-        return ops.sum(size, **axes)
-    if order == 2:
-        return ops.sqrt(ops.sum(ops.square(size), **axes))
-    if not isinstance(order, (int, float)):
-        raise ValueRangeError(f"np.linalg.norm: ord={order!r} is no norm of vectors.")
-    return ops.pow(ops.sum(ops.pow(size, order), **axes), 1 / order)
-
-
-def _matrix_norm(x: Tensor, order: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
-    if len(axes) != 2:
-        raise ShapeError(f"np.linalg.norm: a norm of matrices needs two axes, not {axes}.")
-    if order in ("fro", None):
-        return _vector_norm(x, 2, axes, keepdims)
-    if order in (1, -1, math.inf, -math.inf):
-        rows, columns = axes if abs(order) == 1 else axes[::-1]
-        sums = ops.sum(ops.abs(x), axis=rows, keepdims=True)
-        found = (ops.max if order > 0 else ops.min)(sums, axis=columns, keepdims=True)
-        return found if keepdims else ops.squeeze(found, axis=axes)
-    svdvals = getattr(ops, "svdvals", None)
-    if svdvals is None or order not in (2, -2, "nuc"):
-        raise ValueRangeError(f"np.linalg.norm: ord={order!r} has no counterpart for Tensors.")
-    values = svdvals(ops.moveaxis(x, axes, (-2, -1)))
-    folded = {2: ops.max, -2: ops.min, "nuc": ops.sum}[order](values, axis=-1)
-    return ops.expand_dims(folded, axis=axes) if keepdims else folded
+@adapts("linalg.svd")
+def _(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    return svd(a, full_matrices=full_matrices) if compute_uv else svdvals(a)
 
 
 # Statistics of several variables
@@ -485,7 +251,7 @@ def _(x: Array, y: Array | None = None, rowvar: bool = True, dtype: Any = None) 
     found = _covariance(x, y, rowvar, 1, dtype)
     if found.ndim == 0:
         return found / found
-    spread = ops.sqrt(ops.real(diagonal(found, 0, 0, 1)))
+    spread = ops.sqrt(ops.real(diagonal(found)))
     return found / spread.reshape(-1, 1) / spread.reshape(1, -1)
 
 
@@ -503,12 +269,11 @@ def _covariance(m: Tensor, y: Tensor | None, rowvar: bool, ddof: int, dtype: Any
     return found.reshape(()) if found.size == 1 else found
 
 
-@adapts("bincount")
-def _(x: Array, weights: Array | None = None, minlength: int = 0) -> Any:
-    if weights is None:
-        return ops.asarray(np.bincount(x.numpy(), minlength=minlength), device=x.device)
-    size = max(minlength, int(ops.max(x).item()) + 1 if x.size else 0)
-    return ops.zeros((size,), weights.dtype, weights.device).at[x].add(weights)
+@adapts("histogram")
+def _(
+    a: Array, bins: Any = 10, range: Any = None, density: Any = None, weights: Array | None = None
+) -> Any:  # fmt: skip
+    return ops.histogram(a, weights, bins=bins, range=range, density=bool(density))
 
 
 # Order and sets
@@ -527,17 +292,6 @@ def _(a: Array, kth: Any, axis: int | None = -1) -> Any:
 @adapts("argsort")
 def _(a: Array, axis: int | None = -1) -> Any:
     return ops.argsort(flat(a) if axis is None else a, axis=axis or 0)
-
-
-@adapts("unique")
-def _(
-    ar: Array, return_index: bool = False, return_inverse: bool = False,
-    return_counts: bool = False,
-) -> Any:  # fmt: skip
-    found = ops.unique_all(ar)
-    asked = (True, return_index, return_inverse, return_counts)
-    chosen = tuple(value for value, wanted in zip(found, asked, strict=True) if wanted)
-    return chosen[0] if len(chosen) == 1 else chosen
 
 
 @adapts("union1d")
@@ -587,49 +341,11 @@ def _(ary: Array, to_end: Array | None = None, to_begin: Array | None = None) ->
     return ops.concat([flat(part) for part in parts if part is not None])
 
 
-@adapts("trapezoid")
-def _(y: Array, x: Array | None = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    line = ops.moveaxis(y, axis, -1)
-    steps = dx
-    if x is not None:
-        steps = ops.diff(x if x.ndim == 1 else ops.moveaxis(x, axis, -1))
-    return ops.sum((line[..., 1:] + line[..., :-1]) * steps, axis=-1) / 2
-
-
 @adapts("gradient")
-def _(f: Any, *spacing: Any, axis: Any = None) -> Any:
+def _(f: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
     f = as_tensor("gradient", f, first_tensor(spacing))
-    axes = shapes.normalize_axes("np.gradient", axis, f.ndim)
-    steps = spacing * len(axes) if len(spacing) == 1 else spacing or (1.0,) * len(axes)
-    if len(steps) != len(axes):
-        raise ShapeError(f"np.gradient: {len(steps)} spacings for {len(axes)} axes.")
-    found = tuple(_slope(f, step, axis) for step, axis in zip(steps, axes, strict=True))
-    return found[0] if len(found) == 1 else found
-
-
-def _slope(f: Tensor, step: Any, axis: int) -> Tensor:
-    """Return central differences, one-sided at the ends, over even or uneven steps."""
-    line = ops.moveaxis(as_float(f), axis, -1)
-    if line.shape[-1] < 2:
-        raise ShapeError(f"np.gradient: needs two entries along axis {axis}, shape {f.shape}.")
-    steps = as_tensor("gradient", step, line)
-    apart = ops.diff(steps) if steps.ndim else ops.broadcast_to(steps, (line.shape[-1] - 1,))
-    slopes = ops.diff(line) / apart
-    before, after = apart[:-1], apart[1:]
-    middle = (slopes[..., :-1] * after + slopes[..., 1:] * before) / (before + after)
-    whole = ops.concat([slopes[..., :1], middle, slopes[..., -1:]], axis=-1)
-    return ops.moveaxis(whole, -1, axis)
-
-
-@adapts("interp")
-def _(x: Array, xp: Array, fp: Array, left: Any = None, right: Any = None) -> Any:
-    place = ops.searchsorted(xp.detach(), flat(x.detach()), side="right") - 1
-    place = ops.clip(place, 0, xp.size - 2).reshape(x.shape)
-    x0, x1 = (ops.take(xp, place + i, axis=0) for i in (0, 1))
-    y0, y1 = (ops.take(fp, place + i, axis=0) for i in (0, 1))
-    between = y0 + (y1 - y0) * ((x - x0) / (x1 - x0))
-    between = ops.where(x < xp[0], fp[0] if left is None else left, between)
-    return ops.where(x > xp[-1], fp[-1] if right is None else right, between)
+    steps = spacing if len(spacing) > 1 else spacing[0] if spacing else 1.0
+    return ops.gradient(f, steps, axis=axis, edge_order=edge_order)
 
 
 @adapts("convolve")
@@ -667,22 +383,6 @@ def _(p: Array, x: Array) -> Any:
     for coefficient in ops.unstack(p):
         value = value * x + coefficient
     return value
-
-
-@adapts("fft.fftshift")
-def _(x: Array, axes: Any = None) -> Any:
-    return _shifted(x, axes, lambda n: n // 2)
-
-
-@adapts("fft.ifftshift")
-def _(x: Array, axes: Any = None) -> Any:
-    return _shifted(x, axes, lambda n: -(n // 2))
-
-
-def _shifted(x: Tensor, axes: Any, shift: Callable[[int], int]) -> Tensor:
-    order = shapes.normalize_axes("fftshift", axes, x.ndim)
-    result: Tensor = ops.roll(x, tuple(shift(x.shape[a]) for a in order), axis=order)
-    return result
 
 
 # Functions of functions

@@ -19,6 +19,7 @@ import numpy as np
 from helixml import dtypes, ops, shapes
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
+from helixml.ops.matrices import diagonal, trace
 from helixml.ops.numpy_protocol import ADAPTERS, adapts, first_tensor, flat, host, typed
 
 Array = Tensor
@@ -92,19 +93,22 @@ def _positions(name: str) -> None:
 
 
 for _name in (
-    *("argwhere", "flatnonzero", "lexsort", "argpartition", "nanargmax", "nanargmin", "digitize"),
-    *("unravel_index", "ravel_multi_index", "diag_indices_from", "tril_indices_from"),
+    *(
+        "lexsort",
+        "argpartition",
+        "nanargmax",
+        "nanargmin",
+        "unravel_index",
+        "ravel_multi_index",
+        "diag_indices_from",
+        "tril_indices_from",
+    ),
     *("triu_indices_from", "packbits", "unpackbits"),
 ):
     _positions(_name)
 
 
 # Elementwise
-
-
-@adapts("fmod")
-def _(x: Array, y: Array) -> Any:
-    return ops.sign(x) * ops.remainder(ops.abs(x), ops.abs(y))  # exact, whatever the quotient
 
 
 @adapts("divmod")
@@ -118,11 +122,6 @@ def _(x: Array) -> Any:
     return ops.where(ops.isinf(x), 0.0, x - whole), whole
 
 
-@adapts("float_power")
-def _(x: Array, y: Array) -> Any:
-    return ops.pow(ops.astype(x, dtypes.promote(x.dtype, dtypes.float64)), y)
-
-
 @adapts("fabs")
 def _(x: Array) -> Any:
     return ops.abs(ops.positive(x) if dtypes.is_floating(x.dtype) else x.astype("float32"))
@@ -133,44 +132,19 @@ def _(x: Array) -> Any:
     return ops.sign(x) * ops.pow(ops.abs(x), 1 / 3)
 
 
-@adapts("exp2")
-def _(x: Array) -> Any:
-    return ops.exp(x * math.log(2))
-
-
 @adapts("logaddexp2")
 def _(x: Array, y: Array) -> Any:
     return ops.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
 
 
-@adapts("deg2rad", "radians")
+@adapts("radians")
 def _(x: Array) -> Any:
-    return x * (math.pi / 180)
+    return ops.deg2rad(x)
 
 
-@adapts("rad2deg", "degrees")
+@adapts("degrees")
 def _(x: Array) -> Any:
-    return x * (180 / math.pi)
-
-
-@adapts("ldexp")
-def _(x: Array, y: Array) -> Any:
-    return x * ops.pow(2.0, ops.astype(y, x.dtype))
-
-
-@adapts("heaviside")
-def _(x: Array, y: Array) -> Any:
-    return ops.where(x == 0, y, ops.where(ops.isnan(x), x, ops.astype(x > 0, x.dtype)))
-
-
-@adapts("fmax")
-def _(x: Array, y: Array) -> Any:
-    return ops.where(ops.isnan(x), y, ops.where(ops.isnan(y), x, ops.maximum(x, y)))
-
-
-@adapts("fmin")
-def _(x: Array, y: Array) -> Any:
-    return ops.where(ops.isnan(x), y, ops.where(ops.isnan(y), x, ops.minimum(x, y)))
+    return ops.rad2deg(x)
 
 
 @adapts("fix")
@@ -189,30 +163,6 @@ def _(a: Array, decimals: int = 0) -> Any:
 @adapts("clip")
 def _(a: Array, a_min: Any = None, a_max: Any = None, min: Any = None, max: Any = None) -> Any:
     return ops.clip(a, a_min if min is None else min, a_max if max is None else max)
-
-
-@adapts("nan_to_num")
-def _(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    if not copy:
-        raise DTypeError("np.nan_to_num: copy=False would write into a Tensor. Hint: copy=True.")
-    if not dtypes.is_floating(x.dtype):
-        return ops.positive(x)
-    info = ops.finfo(x.dtype)
-    for wrong, value in (
-        (ops.isnan(x), nan),
-        (x == math.inf, float(info.max) if posinf is None else posinf),
-        (x == -math.inf, float(info.min) if neginf is None else neginf),
-    ):
-        x = ops.where(wrong, value, x)
-    return x
-
-
-@adapts("sinc")
-def _(x: Array) -> Any:
-    angle = x * math.pi
-    zero = angle == 0
-    angle = ops.where(zero, 1.0, angle)
-    return ops.where(zero, 1.0, ops.sin(angle) / angle)
 
 
 @adapts("angle")
@@ -241,13 +191,6 @@ def _(x: Array) -> Any:
     return ops.imag(x) == 0
 
 
-@adapts("isclose")
-def _(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    near = ops.abs(a - b) <= atol + rtol * ops.abs(b)
-    close = ops.logical_or(ops.logical_and(near, ops.isfinite(b)), a == b)
-    return ops.logical_or(close, ops.logical_and(a != a, b != b)) if equal_nan else close
-
-
 @adapts("where")
 def _(condition: Array, x: Array | None = None, y: Array | None = None) -> Any:
     if x is None and y is None:
@@ -255,14 +198,6 @@ def _(condition: Array, x: Array | None = None, y: Array | None = None) -> Any:
     if x is None or y is None:
         raise DTypeError("np.where: takes one array or three. Hint: np.where(condition, x, y).")
     return ops.where(ops.astype(condition, "bool"), x, y)
-
-
-@adapts("select")
-def _(condlist: Arrays, choicelist: Arrays, default: Any = 0) -> Any:
-    result = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        result = ops.where(condition, choice, result)
-    return result
 
 
 @adapts("compress")
@@ -359,14 +294,6 @@ def _ordered(name: str, x: Tensor, order: str) -> Tensor:
     return x if order == "C" else ops.permute_dims(x, tuple(range(x.ndim))[::-1])
 
 
-@adapts("swapaxes")
-def _(a: Array, axis1: int, axis2: int) -> Any:
-    order = list(range(a.ndim))
-    i, j = (shapes.normalize_axis("swapaxes", k, a.ndim) for k in (axis1, axis2))
-    order[i], order[j] = j, i
-    return ops.permute_dims(a, tuple(order))
-
-
 @adapts("rollaxis")
 def _(a: Array, axis: int, start: int = 0) -> Any:
     axis = shapes.normalize_axis("rollaxis", axis, a.ndim)
@@ -374,41 +301,19 @@ def _(a: Array, axis: int, start: int = 0) -> Any:
     return ops.moveaxis(a, axis, start - (axis < start))
 
 
-@adapts("fliplr")
-def _(m: Array) -> Any:
-    return ops.flip(m, axis=1)
-
-
-@adapts("flipud")
-def _(m: Array) -> Any:
-    return ops.flip(m, axis=0)
-
-
-@adapts("rot90")
-def _(m: Array, k: int = 1, axes: Any = (0, 1)) -> Any:
-    i, j = (shapes.normalize_axis("rot90", axis, m.ndim) for axis in axes)
-    if k % 4 == 2:
-        return ops.flip(m, axis=(i, j))
-    order = list(range(m.ndim))
-    order[i], order[j] = j, i
-    if k % 4 == 1:
-        return ops.permute_dims(ops.flip(m, axis=j), tuple(order))
-    return m if k % 4 == 0 else ops.flip(ops.permute_dims(m, tuple(order)), axis=j)
-
-
 @adapts("atleast_1d")
 def _(*arys: Any) -> Any:
-    return _each(arys, lambda x: x if x.ndim else x.reshape(1))
+    return _each(arys, ops.atleast_1d)
 
 
 @adapts("atleast_2d")
 def _(*arys: Any) -> Any:
-    return _each(arys, _matrix)
+    return _each(arys, ops.atleast_2d)
 
 
 @adapts("atleast_3d")
 def _(*arys: Any) -> Any:
-    return _each(arys, _block)
+    return _each(arys, ops.atleast_3d)
 
 
 def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -417,40 +322,14 @@ def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return changed[0] if len(changed) == 1 else changed
 
 
-def _matrix(x: Tensor) -> Tensor:
-    return x if x.ndim >= 2 else x.reshape(1, -1)
-
-
-def _block(x: Tensor) -> Tensor:
-    if x.ndim >= 3:
-        return x
-    return x.reshape(*x.shape, 1) if x.ndim == 2 else x.reshape(1, -1, 1)
-
-
-def _joined(arrays: list[Tensor], axis: int, dtype: Any) -> Tensor:
-    result: Tensor = ops.concat([typed(x, dtype) for x in arrays], axis=axis)
-    return result
-
-
 @adapts("vstack")
 def _(tup: Arrays, dtype: Any = None) -> Any:
-    return _joined([_matrix(x) for x in tup], 0, dtype)
+    return ops.vstack([typed(x, dtype) for x in tup])
 
 
 @adapts("hstack")
 def _(tup: Arrays, dtype: Any = None) -> Any:
-    lines = [x if x.ndim else x.reshape(1) for x in tup]
-    return _joined(lines, 0 if lines[0].ndim == 1 else 1, dtype)
-
-
-@adapts("dstack")
-def _(tup: Arrays) -> Any:
-    return _joined([_block(x) for x in tup], 2, None)
-
-
-@adapts("column_stack")
-def _(tup: Arrays) -> Any:
-    return _joined([x if x.ndim >= 2 else x.reshape(-1, 1) for x in tup], 1, None)
+    return ops.hstack([typed(x, dtype) for x in tup])
 
 
 @adapts("block")
@@ -467,7 +346,7 @@ def _(arrays: Any) -> Any:
 
     def join(value: Any, axis: int) -> Tensor:
         if isinstance(value, list):
-            return _joined([join(item, axis + 1) for item in value], axis, None)
+            return ops.concat([join(item, axis + 1) for item in value], axis=axis)
         x = as_tensor("block", value, like)
         return x.reshape(*(1,) * (axes - x.ndim), *x.shape)
 
@@ -507,17 +386,17 @@ def _(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
 
 @adapts("hsplit")
 def _(ary: Array, indices_or_sections: Any) -> Any:
-    return _cut(ary, indices_or_sections, 0 if ary.ndim == 1 else 1, True)
+    return ops.hsplit(ary, indices_or_sections)
 
 
 @adapts("vsplit")
 def _(ary: Array, indices_or_sections: Any) -> Any:
-    return _cut(ary, indices_or_sections, 0, True)
+    return ops.vsplit(ary, indices_or_sections)
 
 
 @adapts("dsplit")
 def _(ary: Array, indices_or_sections: Any) -> Any:
-    return _cut(ary, indices_or_sections, 2, True)
+    return ops.dsplit(ary, indices_or_sections)
 
 
 @adapts("tile")
@@ -602,55 +481,14 @@ def _(filt: Array, trim: str = "fb") -> Any:
 
 @adapts("diagonal")
 def _(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    return diagonal(a, offset, axis1, axis2)
-
-
-def diagonal(x: Tensor, offset: int, axis1: int, axis2: int) -> Tensor:
-    """Return the diagonals of the matrices along two axes, as a last axis."""
-    moved = ops.moveaxis(x, (axis1, axis2), (-2, -1))
-    rows, columns = moved.shape[-2:]
-    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    line = np.arange(count)
-    places = (line + max(-offset, 0)) * columns + line + max(offset, 0)
-    flat = ops.reshape(moved, (*moved.shape[:-2], rows * columns))
-    result: Tensor = ops.take(flat, places, axis=-1)
-    return result
-
-
-@adapts("linalg.diagonal")
-def _(x: Array, offset: int = 0) -> Any:
-    return diagonal(x, offset, -2, -1)
+    return diagonal(ops.moveaxis(a, (axis1, axis2), (-2, -1)), offset)
 
 
 @adapts("trace")
 def _(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
-    return ops.sum(diagonal(typed(a, dtype), offset, axis1, axis2), axis=-1)
-
-
-@adapts("linalg.trace")
-def _(x: Array, offset: int = 0, dtype: Any = None) -> Any:
-    return ops.sum(diagonal(typed(x, dtype), offset, -2, -1), axis=-1)
-
-
-@adapts("diag")
-def _(v: Array, k: int = 0) -> Any:
-    return _spread(v, k) if v.ndim == 1 else diagonal(v, k, 0, 1)
-
-
-@adapts("diagflat")
-def _(v: Array, k: int = 0) -> Any:
-    return _spread(flat(v), k)
-
-
-def _spread(x: Tensor, k: int) -> Tensor:
-    n = x.size + abs(k)
-    line = np.arange(x.size)
-    places = (line + max(-k, 0), line + max(k, 0))
-    result: Tensor = ops.zeros((n, n), x.dtype, x.device).at[places].set(x)
-    return result
+    return trace(ops.moveaxis(a, (axis1, axis2), (-2, -1)), offset, dtype=dtype)
 
 
 @adapts("vander")
 def _(x: Array, N: int | None = None, increasing: bool = False) -> Any:
-    powers = np.arange(x.size if N is None else N)
-    return ops.pow(x.reshape(-1, 1), powers if increasing else powers[::-1].copy())
+    return ops.vander(x, N, increasing)

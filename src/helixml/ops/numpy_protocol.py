@@ -59,6 +59,8 @@ _REDUCTIONS = {
     "logical_and": "all",
     "logical_or": "any",
 }
+# These write into their first argument, which ops of the same name do not.
+_WRITERS = {"copyto", "fill_diagonal", "place", "put", "put_along_axis", "putmask"}
 _ACCUMULATIONS = {"add": "cumsum", "multiply": "cumprod"}
 
 
@@ -126,6 +128,19 @@ def _refusal(name: str, what: str = "") -> DTypeError:
 def _find(function: Any, name: str) -> Any:
     from helixml import ops
     from helixml.ops import numpy_algebra, numpy_functions  # noqa: F401  they fill the table
+
+    if name in _WRITERS:
+        return None
+    found = _candidate(function, name)
+    if found is None:  # an op of a file that nothing has asked for yet
+        ops.load_all()
+        found = _candidate(function, name)
+    return found
+
+
+def _candidate(function: Any, name: str) -> Any:
+    """Return a rule from what is loaded, or None."""
+    from helixml import ops
 
     short = name.rpartition(".")[2]
     declared = [op for op in REGISTRY.values() if name in op.numpy]

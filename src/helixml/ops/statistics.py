@@ -476,7 +476,7 @@ def _edges(x: Any, bins: Any, limits: Any) -> Any:
                 "histogram: has no derivative with respect to 'bins'. Hint: bins.detach()."
             )
         bins = bins.numpy()
-    if not hasattr(bins, "__index__"):
+    if isinstance(bins, np.ndarray) or not hasattr(bins, "__index__"):
         try:
             edges = np.asarray(bins).astype(np.float64)
         except (TypeError, ValueError):
