@@ -23,7 +23,13 @@ COMPLEX = (torch.complex64, torch.complex128)
 # Those of torch.testing.assert_close, but relative to the largest entry rather than absolute.
 TOLERANCE = {4: 1.3e-6, 8: 1e-7}
 WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-FLOATS_OF = {torch.complex64: 4, torch.complex128: 8, torch.float32: 4, torch.float64: 8}
+FLOATS_OF = {
+    torch.complex64: 4,
+    torch.complex128: 8,
+    torch.float32: 4,
+    torch.float64: 8,
+    torch.int64: 8,
+}
 DTYPES = {
     getattr(torch, name.rstrip("_")): getattr(helixml, name)
     for name in (
@@ -163,7 +169,7 @@ def array_of(value: torch.Tensor) -> np.ndarray[Any, Any]:
     """Return a tensor's memory as an array."""
     if value.dtype == torch.bfloat16:  # which PyTorch does not give to NumPy
         return value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return value.numpy()
+    return value.numpy(force=True)
 
 
 def flat(outputs: Any) -> list[Any]:

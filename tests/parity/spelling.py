@@ -108,7 +108,7 @@ def transform_many(name: str, last: bool = False) -> Callable[..., Any]:
     """Return a Fourier transform along several axes."""
     default = (-2, -1) if last else None
     return lambda x, s=None, dim=default, norm=None: getattr(hx.fft, name)(
-        x, **given(s=s and tuple(s), axes=dim if dim is None else tuple(dim), norm=norm)
+        x, **given(s=s and tuple(s), axes=(dim,) if isinstance(dim, int) else dim, norm=norm)
     )
 
 
@@ -119,15 +119,22 @@ def given(**options: Any) -> dict[str, Any]:
 
 def convolution(name: str) -> Callable[..., Any]:
     """Return a convolution with PyTorch's signature."""
-    return lambda x, w, b=None, stride=1, padding=0, dilation=1, groups=1: getattr(hx, name)(
-        x,
-        w,
-        b,
-        stride=paired(stride),
-        padding=paired(padding),
-        dilation=paired(dilation),
-        groups=groups,
-    )
+
+    def call(
+        x: Any,
+        w: Any,
+        b: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Any:
+        sizes = {"stride": stride, "padding": padding, "dilation": dilation}
+        options = {key: paired(value) for key, value in sizes.items()}
+        function = getattr(hx, name)
+        return unbatched(lambda y: function(y, w, b, groups=groups, **options), x, w.ndim)
+
+    return call
 
 
 def convolution_transpose(name: str) -> Callable[..., Any]:
@@ -149,14 +156,18 @@ def convolution_transpose(name: str) -> Callable[..., Any]:
             "output_padding": output_padding,
             "dilation": dilation,
         }
-        return getattr(hx, name)(x, w, b, groups=groups, **{k: paired(v) for k, v in sizes.items()})
+        options = {key: paired(value) for key, value in sizes.items()}
+        function = getattr(hx, name)
+        return unbatched(lambda y: function(y, w, b, groups=groups, **options), x, w.ndim)
 
     return call
 
 
 def paired(value: Any) -> Any:
     """Return a size an axis as a number or a tuple."""
-    return tuple(value) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return value[0] if len(value) == 1 else tuple(value)
+    return value
 
 
 def maximum_pool(name: str) -> Callable[..., Any]:
@@ -213,6 +224,8 @@ def average_pool(name: str) -> Callable[..., Any]:
 
 def padded(x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
     """Return ``x`` padded: PyTorch counts from the last axis, helixml from the first."""
+    if isinstance(value, complex) and not value.imag:
+        value = value.real
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
     return hx.pad(
@@ -231,9 +244,15 @@ def interpolated(
 ) -> Any:
     """Return ``x`` resized."""
     options = {} if align_corners is None else {"align_corners": align_corners}
+    if antialias:
+        raise NotOffered("interpolate(antialias=)")
+    if recompute_scale_factor:  # then the sizes alone say how far entries are apart
+        scales = paired(scale_factor)
+        scales = scales if isinstance(scales, tuple) else (scales,) * (x.ndim - 2)
+        size = [int(n * scale) for n, scale in zip(x.shape[2:], scales, strict=True)]
     if size is not None:
         return hx.interpolate(x, size=paired(size), mode=mode, **options)
-    return hx.interpolate(x, scale=paired(scale_factor), mode=mode, **options)
+    return hx.interpolate(x, scale_factor=paired(scale_factor), mode=mode, **options)
 
 
 def loss(name: str, **renamed: str) -> Callable[..., Any]:
@@ -315,19 +334,15 @@ def classes_last(
     label_smoothing: float = 0.0,
 ) -> Any:
     """Return the cross entropy: PyTorch has the classes on axis 1."""
-    options = given(weight=weight)
     if not hx.isdtype(target.dtype, "integral"):
-        options["probabilities"] = True
-        return hx.named("soft_cross_entropy")(logits, target)
+        raise NotOffered("cross_entropy of probabilities")
     moved = logits if logits.ndim < 2 else hx.moveaxis(logits, 1, -1)
-    return hx.cross_entropy(
-        moved,
-        target,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-        **options,
-    )
+    options = {"ignore_index": ignore_index, "reduction": reduction}
+    if weight is None:
+        return hx.cross_entropy(moved, target, label_smoothing=label_smoothing, **options)
+    if label_smoothing:
+        raise NotOffered("cross_entropy(weight=, label_smoothing=)")
+    return hx.nll_loss(hx.log_softmax(moved, axis=-1), target, weight, **options)
 
 
 def divided(x: Any, y: Any, *, rounding_mode: Any = None) -> Any:
@@ -611,16 +626,15 @@ def on_scalars(call: Callable[..., Any], always: bool) -> Callable[..., Any]:
     return wrapped
 
 
-def unique(x: Any, inverse: bool, counts: bool, dim: Any) -> Any:
+def unique(
+    x: Any,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: Any = None,
+) -> Any:
     """Return the distinct values, and what else is asked."""
-    if dim is not None:
-        raise NotOffered("unique_values(axis=)")
-    found = hx.unique_all(x)
-    return [
-        found.values,
-        *([found.inverse_indices] if inverse else []),
-        *([found.counts] if counts else []),
-    ]
+    return hx.unique(x, return_inverse=return_inverse, return_counts=return_counts, axis=dim)
 
 
 def added_product(x: Any, product: Any, beta: Any, alpha: Any) -> Any:
@@ -684,3 +698,357 @@ def expanded(x: Any, size: Any) -> Any:
     return hx.broadcast_to(
         x, tuple(x.shape[i - lead] if n == -1 else n for i, n in enumerate(size))
     )
+
+
+def quantiles(name: str) -> Callable[..., Any]:
+    """Return quantile or nanquantile, for shares that are given."""
+
+    def call(
+        x: Any, q: Any, dim: Any = None, keepdim: bool = False, interpolation: str = "linear"
+    ) -> Any:
+        shares = q.detach() if hasattr(q, "detach") else q
+        if not x.ndim:
+            x, dim, keepdim = x.reshape(1), 0, False
+        return getattr(hx, name)(x, shares, axis=dim, keepdims=keepdim, method=interpolation)
+
+    return call
+
+
+def median_of(name: str) -> Callable[..., Any]:
+    """Return the lower of the two middle values, as PyTorch does."""
+    return lambda x, dim=None, keepdim=False: getattr(hx, name)(
+        x, 0.5, axis=dim, keepdims=keepdim, method="lower"
+    )
+
+
+def cosines(x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """Return the cosine similarity; PyTorch broadcasts."""
+    x, y = hx.broadcast_arrays(x, y)
+    if not x.ndim:
+        x, y = x.reshape(1), y.reshape(1)
+    return hx.cosine_similarity(x, y, axis=dim, eps=eps)
+
+
+def unbatched(call: Callable[[Any], Any], x: Any, axes: int) -> Any:
+    """Return the result for an input that may lack the batch's axis."""
+    return call(x[None])[0] if x.ndim < axes else call(x)
+
+
+def rounded(x: Any, decimals: int = 0) -> Any:
+    """Return ``x`` rounded to decimal places."""
+    if not decimals:
+        return hx.round(x)
+    scale = 10.0 ** abs(decimals)
+    return hx.round(x * scale) / scale if decimals > 0 else hx.round(x / scale) * scale
+
+
+def trapezoid(name: str) -> Callable[..., Any]:
+    """Return an integral; PyTorch broadcasts the places."""
+
+    def call(y: Any, x: Any = None, dx: float = 1.0, dim: int = -1) -> Any:
+        if x is not None and x.ndim > 1:
+            x = hx.broadcast_to(x, y.shape)
+        return getattr(hx, name)(y, x, dx=dx, axis=dim)
+
+    return call
+
+
+def sampled(
+    x: Any,
+    grid: Any,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: Any = False,
+) -> Any:
+    """Return samples of a picture."""
+    if mode == "bicubic" or padding_mode == "reflection":
+        raise NotOffered("grid_sample's bicubic mode and reflection")
+    return hx.grid_sample(
+        x, grid, mode=mode, padding_mode=padding_mode, align_corners=bool(align_corners)
+    )
+
+
+def class_losses(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
+    """Return the loss of log-probabilities: PyTorch has the classes on axis 1."""
+    moved = x if x.ndim < 2 else hx.moveaxis(x, 1, -1)
+    return hx.nll_loss(moved, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+
+WAYS = {"add": "add", "sum": "add", "multiply": "multiply", "prod": "multiply"} | {
+    "amax": "max",
+    "amin": "min",
+}
+
+
+def scattered(x: Any, dim: int, index: Any, value: Any, reduce: Any = None) -> Any:
+    """Return ``x`` with values put in; PyTorch's index may cover less of every axis."""
+    if not x.ndim:
+        value = value.reshape(1) if hasattr(value, "shape") else value
+        return scattered(x.reshape(1), 0, index.reshape(-1), value, reduce).reshape(())
+    if not index.size:
+        return hx.copy(x)
+    dim %= x.ndim
+    if hasattr(value, "shape"):
+        value = value[tuple(slice(0, n) for n in index.shape)]
+    part = tuple(slice(None) if k == dim else slice(0, n) for k, n in enumerate(index.shape))
+    found = hx.scatter(x[part], index, value, axis=dim, reduce=WAYS[reduce] if reduce else None)
+    return x.at[part].set(found)
+
+
+def scatter_reduced(
+    x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool = True
+) -> Any:
+    """Return ``x`` with values combined into it."""
+    if not include_self or reduce == "mean":
+        raise NotOffered("scatter(include_self=) and means")
+    return scattered(x, dim, index, src, reduce)
+
+
+def triangle(x: Any, side: str = "L") -> Any:
+    """Return the Hermitian matrix that PyTorch sees: one triangle says what it is.
+
+    The gradient is that of the whole matrix, as in PyTorch.
+    """
+    x = hx.conj(hx.matrix_transpose(x)) if side == "U" else x
+    below = hx.tril(x, k=-1)
+    seen = below + hx.conj(hx.matrix_transpose(below))
+    seen = seen + hx.eye(x.shape[-1], dtype=x.dtype) * hx.real(x)
+    return x + (seen - x).detach()
+
+
+def solved(a: Any, b: Any, *, left: bool = True) -> Any:
+    """Return a solution; PyTorch takes stacked vectors for what they are."""
+    vectors = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
+    if vectors and left:
+        return hx.linalg.solve(a, b[..., None])[..., 0]
+    if left:
+        return hx.linalg.solve(a, b)
+    b = b[..., None] if vectors else b
+    return hx.matrix_transpose(hx.linalg.solve(hx.matrix_transpose(a), hx.matrix_transpose(b)))
+
+
+def triangular(
+    a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    """Return the solution with a triangular matrix, from either side."""
+    if not left:
+        found = triangular(
+            hx.matrix_transpose(a),
+            hx.matrix_transpose(b),
+            upper=not upper,
+            unitriangular=unitriangular,
+        )
+        return hx.matrix_transpose(found)
+    return hx.linalg.triangular_solve(a, b, upper=upper, unit_diagonal=unitriangular)
+
+
+def inverted(
+    x: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None, atol: Any = None
+) -> Any:
+    """Return the pseudo-inverse."""
+    if atol is not None:
+        raise NotOffered("pinv(atol=)")
+    return hx.linalg.pinv(
+        triangle(x) if hermitian else x, **given(rtol=rtol if rtol is not None else rcond)
+    )
+
+
+def ranked(
+    x: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None, atol: Any = None
+) -> Any:
+    """Return the rank."""
+    if atol is not None or tol is not None:
+        raise NotOffered("matrix_rank(atol=)")
+    return hx.linalg.matrix_rank(triangle(x) if hermitian else x, **given(rtol=rtol))
+
+
+def least_squares(a: Any, b: Any, rcond: Any = None, *, driver: Any = None) -> Any:
+    """Return the solution; vectors of a stack are columns."""
+    if b.ndim == a.ndim - 1:
+        return hx.linalg.lstsq(a, b[..., None]).solution[..., 0]
+    return hx.linalg.lstsq(a, b).solution
+
+
+def svd_of(x: Any, some: bool, compute_uv: bool) -> Any:
+    """Return PyTorch's older decomposition, whose last factor is not transposed."""
+    if not compute_uv:
+        raise NotOffered("svd(compute_uv=False)")
+    u, values, vh = hx.linalg.svd(x, full_matrices=not some)
+    return u, values, hx.conj(hx.matrix_transpose(vh))
+
+
+def soft_labels(
+    x: Any, target: Any, weight: Any = None, *, reduction: str = "mean", **_: Any
+) -> Any:
+    """Return the mean cross entropy of the labels."""
+    losses = hx.binary_cross_entropy_with_logits(x, target, weight, reduction="none")
+    losses = hx.mean(losses, axis=-1)
+    return losses if reduction == "none" else getattr(hx, reduction)(losses)
+
+
+def gaussian_loss(
+    x: Any, target: Any, var: Any, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """Return the loss; PyTorch broadcasts, a variance also over the last axis."""
+    if var.ndim == x.ndim - 1:
+        var = var[..., None]
+    shape = hx.broadcast_arrays(x, target)[0].shape
+    x, target, var = (hx.broadcast_to(value, shape) for value in (x, target, var))
+    return hx.gaussian_nll_loss(x, target, var, full=full, eps=eps, reduction=reduction)
+
+
+def counted(x: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:
+    """Return how many values are in each of equal bins."""
+    limits = None if min == max == 0 else (float(min), float(max))
+    return hx.astype(hx.histogram(x, bins=bins, range=limits)[0], x.dtype)
+
+
+def histogram_of(
+    x: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
+) -> Any:
+    """Return counts and edges in the dtype of the values."""
+    bins = bins.detach() if hasattr(bins, "detach") else bins
+    weight = None if weight is None else weight.detach().reshape(-1)
+    found = hx.histogram(x.detach().reshape(-1), weight, bins=bins, range=range, density=density)
+    return [hx.astype(part, x.dtype) for part in found]
+
+
+def tensor_inverse(x: Any, ind: int = 2) -> Any:
+    """Return the inverse of a linear map of tensors."""
+    rows, columns = x.shape[:ind], x.shape[ind:]
+    return hx.linalg.inv(x.reshape(prod(rows), prod(columns))).reshape(*columns, *rows)
+
+
+def tensor_solution(a: Any, b: Any, dims: Any = None) -> Any:
+    """Return what a linear map of tensors maps to ``b``."""
+    if dims is not None:
+        a = hx.moveaxis(a, tuple(dims), tuple(range(a.ndim - len(dims), a.ndim)))
+    shape = a.shape[b.ndim :]
+    return hx.linalg.solve(a.reshape(b.size, prod(shape)), b.reshape(-1)).reshape(*shape)
+
+
+def batch_normed(
+    x: Any,
+    mean: Any,
+    var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Return the batch norm by given statistics."""
+    if training or x.ndim < 2:
+        raise NotOffered("batch_norm(training=), or of no batch")
+    return hx.batch_norm(x, mean, var, weight, bias, eps)
+
+
+def instance_normed(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Return the instance norm by each instance's statistics."""
+    if not use_input_stats:
+        raise NotOffered("instance_norm(use_input_stats=)")
+    return hx.instance_norm(x, weight, bias, eps)
+
+
+def triplet(
+    a: Any,
+    b: Any,
+    c: Any,
+    *,
+    distance_function: Any = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
+    """Return the triplet loss of Euclidean distances."""
+    if distance_function is not None and type(distance_function).__name__ != "PairwiseDistance":
+        raise NotOffered("triplet_margin_loss(distance_function=)")
+    return hx.triplet_margin_loss(a, b, c, margin=margin, swap=swap, reduction=reduction)
+
+
+def diagonal_set(x: Any, values: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """Return ``x`` with a diagonal replaced."""
+    moved = hx.moveaxis(x, (dim1, dim2), (-2, -1))
+    start = [max(-offset, 0), max(offset, 0)]
+    line = hx.arange(values.shape[-1])
+    found = moved.at[..., line + start[0], line + start[1]].set(values)
+    return hx.moveaxis(found, (-2, -1), (dim1, dim2))
+
+
+def converted(x: Any, arguments: Any) -> Any:
+    """Return ``x`` in the dtype that is among the arguments."""
+    for value in arguments:
+        if hasattr(value, "dtype"):
+            return hx.astype(x, value.dtype)
+        if not isinstance(value, (str, bool)):
+            return hx.astype(x, value)
+    return hx.copy(x)
+
+
+def transformed(
+    x: Any,
+    n_fft: int,
+    hop_length: Any = None,
+    win_length: Any = None,
+    window: Any = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: Any = None,
+    return_complex: Any = None,
+    **_: Any,
+) -> Any:
+    """Return the transforms of windows; PyTorch leaves what does not fill the last one."""
+    if win_length not in (None, n_fft) or normalized or onesided is False or not return_complex:
+        raise NotOffered("stft's other scales and sides")
+    hop = hop_length or n_fft // 4
+    if center:
+        half = n_fft // 2
+        x = hx.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)], mode=pad_mode)
+    x = x[..., : (x.shape[-1] - n_fft) // hop * hop + n_fft]
+    ones = hx.ones((n_fft,), dtype=x.dtype) if window is None else window
+    return hx.fft.stft(x, n_fft, hop, ones, center=False)
+
+
+def restored(
+    y: Any,
+    n_fft: int,
+    hop_length: Any = None,
+    win_length: Any = None,
+    window: Any = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: Any = None,
+    length: Any = None,
+    return_complex: bool = False,
+) -> Any:
+    """Return the signal of windows."""
+    if win_length not in (None, n_fft) or normalized or onesided is False or return_complex:
+        raise NotOffered("istft's other scales and sides")
+    if y.shape[-2] != n_fft // 2 + 1:
+        raise NotOffered("istft(onesided=False)")
+    ones = hx.ones((n_fft,), dtype=hx.real(y).dtype) if window is None else window
+    hop = hop_length or n_fft // 4
+    return hx.fft.istft(y, n_fft, hop, ones, center=center, **given(length=length))
+
+
+def first(outputs: Any) -> Any:
+    """Return the first output of either side."""
+    return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
