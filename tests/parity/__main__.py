@@ -28,7 +28,8 @@ SHOWN = 3  # disagreements of one entry and kind
 
 def full_name(op: Any) -> str:
     """Return an entry's name in the table."""
-    return op.name + (f"|{op.variant_test_name}" if op.variant_test_name else "")
+    variant = op.variant_test_name
+    return f"{op.name}|{variant}" if variant else f"{op.name}"
 
 
 def outcomes_of(name: str, op: Any) -> list[Outcome]:

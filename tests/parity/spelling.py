@@ -255,18 +255,6 @@ def interpolated(
     return hx.interpolate(x, scale_factor=paired(scale_factor), mode=mode, **options)
 
 
-def loss(name: str, **renamed: str) -> Callable[..., Any]:
-    """Return a loss of (input, target); what is deprecated in PyTorch is left out."""
-
-    def call(
-        x: Any, target: Any, *args: Any, size_average: Any = None, reduce: Any = None, **kwargs: Any
-    ) -> Any:
-        options = {renamed.get(key, key): value for key, value in kwargs.items()}
-        return hx.named(name)(x, target, *args, **options)
-
-    return call
-
-
 def activation(name: str, *parameters: str) -> Callable[..., Any]:
     """Return an activation whose options after ``x`` are ``parameters``."""
 
@@ -301,48 +289,6 @@ def constant(name: str, value: Any) -> Callable[..., Any]:
 def flipped(name: str) -> Callable[..., Any]:
     """Return a binary function with its operands exchanged."""
     return lambda x, y: getattr(hx, name)(y, x)
-
-
-def layer_normed(
-    x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Any:
-    """Return the layer norm over the last axes."""
-    size = prod(shape)
-    weight = hx.ones((size,), dtype=x.dtype) if weight is None else weight.reshape(-1)
-    bias = None if bias is None else bias.reshape(-1)
-    flat = x.reshape(*x.shape[: x.ndim - len(shape)], size)
-    return hx.layer_norm(flat, weight, bias, eps).reshape(*x.shape)
-
-
-def rms_normed(x: Any, shape: Any, weight: Any = None, eps: Any = None) -> Any:
-    """Return the root-mean-square norm over the last axes."""
-    size = prod(shape)
-    weight = hx.ones((size,), dtype=x.dtype) if weight is None else weight.reshape(-1)
-    eps = hx.finfo(x.dtype).eps if eps is None else eps
-    flat = x.reshape(*x.shape[: x.ndim - len(shape)], size)
-    return hx.rms_norm(flat, weight, eps=eps).reshape(*x.shape)
-
-
-def classes_last(
-    logits: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    ignore_index: int = -100,
-    reduce: Any = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Any:
-    """Return the cross entropy: PyTorch has the classes on axis 1."""
-    if not hx.isdtype(target.dtype, "integral"):
-        raise NotOffered("cross_entropy of probabilities")
-    moved = logits if logits.ndim < 2 else hx.moveaxis(logits, 1, -1)
-    options = {"ignore_index": ignore_index, "reduction": reduction}
-    if weight is None:
-        return hx.cross_entropy(moved, target, label_smoothing=label_smoothing, **options)
-    if label_smoothing:
-        raise NotOffered("cross_entropy(weight=, label_smoothing=)")
-    return hx.nll_loss(hx.log_softmax(moved, axis=-1), target, weight, **options)
 
 
 def divided(x: Any, y: Any, *, rounding_mode: Any = None) -> Any:
@@ -414,51 +360,6 @@ def put_at(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     return place.add(values) if accumulate else place.set(values)
 
 
-def norm_of(
-    x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None
-) -> Any:
-    """Return PyTorch's older norm: a vector's, of all entries unless axes are given."""
-    x = dtyped(x, dtype)
-    if p == "nuc":
-        return hx.linalg.matrix_norm(x, ord="nuc", keepdims=keepdim)
-    return hx.linalg.vector_norm(
-        x, axis=axes(dim), keepdims=keepdim, ord=2 if p in ("fro", None) else p
-    )
-
-
-def linalg_norm(
-    x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None
-) -> Any:
-    """Return the norm of a vector or of a matrix, as NumPy chooses."""
-    x = dtyped(x, dtype)
-    several = dim if isinstance(dim, (list, tuple)) else None if dim is None else [dim]
-    if (
-        ord is None
-        or (several is None and x.ndim == 1)
-        or (several is not None and len(several) == 1)
-    ):
-        return hx.linalg.vector_norm(
-            x, axis=axes(dim), keepdims=keepdim, ord=2 if ord is None else ord
-        )
-    return matrix_norm(x, ord, tuple(several or (-2, -1)), keepdim)
-
-
-def matrix_norm(
-    x: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, dtype: Any = None
-) -> Any:
-    """Return the norm of matrices that lie on any two axes."""
-    moved = hx.moveaxis(dtyped(x, dtype), tuple(dim), (-2, -1))
-    found = hx.linalg.matrix_norm(moved, ord=ord, keepdims=keepdim)
-    return hx.moveaxis(found, (-2, -1), tuple(dim)) if keepdim else found
-
-
-def vector_norm(
-    x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None
-) -> Any:
-    """Return the norm of vectors."""
-    return hx.linalg.vector_norm(dtyped(x, dtype), axis=axes(dim), keepdims=keepdim, ord=ord)
-
-
 def cumulative(name: str) -> Callable[..., Any]:
     """Return a running sum or product: PyTorch takes scalars too."""
 
@@ -479,22 +380,6 @@ def sorted_pair(x: Any, dim: int = -1, descending: bool = False, stable: bool = 
         return x, hx.zeros((), dtype="int64")
     order = {"axis": dim, "descending": descending, "stable": bool(stable)}
     return hx.sort(x, **order), hx.argsort(x, **order)
-
-
-def attended(
-    q: Any,
-    k: Any,
-    v: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """Return the attention."""
-    if dropout_p:
-        raise NotOffered("attention(dropout_p=)")
-    return hx.attention(q, k, v, causal=is_causal, **given(mask=attn_mask, scale=scale))
 
 
 def identity(x: Any, *_: Any, **__: Any) -> Any:
@@ -578,21 +463,6 @@ def taken_along(x: Any, indices: Any, dim: Any) -> Any:
         return hx.broadcast_to(y, tuple(y.shape[k] if k == dim else n for k, n in enumerate(sizes)))
 
     return hx.take_along_axis(grown(x), grown(indices), axis=dim)
-
-
-def embedded(
-    weight: Any,
-    ids: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Any:
-    """Return rows of a table."""
-    if padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
-        raise NotOffered("embedding's options for training")
-    return hx.take(weight, ids, axis=0)
 
 
 def swapped(x: Any, dim0: int, dim1: int) -> Any:
@@ -721,14 +591,6 @@ def median_of(name: str) -> Callable[..., Any]:
     )
 
 
-def cosines(x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
-    """Return the cosine similarity; PyTorch broadcasts."""
-    x, y = hx.broadcast_arrays(x, y)
-    if not x.ndim:
-        x, y = x.reshape(1), y.reshape(1)
-    return hx.cosine_similarity(x, y, axis=dim, eps=eps)
-
-
 def unbatched(call: Callable[[Any], Any], x: Any, axes: int) -> Any:
     """Return the result for an input that may lack the batch's axis."""
     return call(x[None])[0] if x.ndim < axes else call(x)
@@ -768,20 +630,6 @@ def sampled(
     )
 
 
-def class_losses(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    ignore_index: int = -100,
-    reduce: Any = None,
-    reduction: str = "mean",
-) -> Any:
-    """Return the loss of log-probabilities: PyTorch has the classes on axis 1."""
-    moved = x if x.ndim < 2 else hx.moveaxis(x, 1, -1)
-    return hx.nll_loss(moved, target, weight, ignore_index=ignore_index, reduction=reduction)
-
-
 WAYS = {"add": "add", "sum": "add", "multiply": "multiply", "prod": "multiply"} | {
     "amax": "max",
     "amin": "min",
@@ -812,99 +660,6 @@ def scatter_reduced(
     return scattered(x, dim, index, src, reduce)
 
 
-def triangle(x: Any, side: str = "L") -> Any:
-    """Return the Hermitian matrix that PyTorch sees: one triangle says what it is.
-
-    The gradient is that of the whole matrix, as in PyTorch.
-    """
-    x = hx.conj(hx.matrix_transpose(x)) if side == "U" else x
-    below = hx.tril(x, k=-1)
-    seen = below + hx.conj(hx.matrix_transpose(below))
-    seen = seen + hx.eye(x.shape[-1], dtype=x.dtype) * hx.real(x)
-    return x + (seen - x).detach()
-
-
-def solved(a: Any, b: Any, *, left: bool = True) -> Any:
-    """Return a solution; PyTorch takes stacked vectors for what they are."""
-    vectors = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
-    if vectors and left:
-        return hx.linalg.solve(a, b[..., None])[..., 0]
-    if left:
-        return hx.linalg.solve(a, b)
-    b = b[..., None] if vectors else b
-    return hx.matrix_transpose(hx.linalg.solve(hx.matrix_transpose(a), hx.matrix_transpose(b)))
-
-
-def triangular(
-    a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
-) -> Any:
-    """Return the solution with a triangular matrix, from either side."""
-    if not left:
-        found = triangular(
-            hx.matrix_transpose(a),
-            hx.matrix_transpose(b),
-            upper=not upper,
-            unitriangular=unitriangular,
-        )
-        return hx.matrix_transpose(found)
-    return hx.linalg.triangular_solve(a, b, upper=upper, unit_diagonal=unitriangular)
-
-
-def inverted(
-    x: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None, atol: Any = None
-) -> Any:
-    """Return the pseudo-inverse."""
-    if atol is not None:
-        raise NotOffered("pinv(atol=)")
-    return hx.linalg.pinv(
-        triangle(x) if hermitian else x, **given(rtol=rtol if rtol is not None else rcond)
-    )
-
-
-def ranked(
-    x: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None, atol: Any = None
-) -> Any:
-    """Return the rank."""
-    if atol is not None or tol is not None:
-        raise NotOffered("matrix_rank(atol=)")
-    return hx.linalg.matrix_rank(triangle(x) if hermitian else x, **given(rtol=rtol))
-
-
-def least_squares(a: Any, b: Any, rcond: Any = None, *, driver: Any = None) -> Any:
-    """Return the solution; vectors of a stack are columns."""
-    if b.ndim == a.ndim - 1:
-        return hx.linalg.lstsq(a, b[..., None]).solution[..., 0]
-    return hx.linalg.lstsq(a, b).solution
-
-
-def svd_of(x: Any, some: bool, compute_uv: bool) -> Any:
-    """Return PyTorch's older decomposition, whose last factor is not transposed."""
-    if not compute_uv:
-        raise NotOffered("svd(compute_uv=False)")
-    u, values, vh = hx.linalg.svd(x, full_matrices=not some)
-    return u, values, hx.conj(hx.matrix_transpose(vh))
-
-
-def soft_labels(
-    x: Any, target: Any, weight: Any = None, *, reduction: str = "mean", **_: Any
-) -> Any:
-    """Return the mean cross entropy of the labels."""
-    losses = hx.binary_cross_entropy_with_logits(x, target, weight, reduction="none")
-    losses = hx.mean(losses, axis=-1)
-    return losses if reduction == "none" else getattr(hx, reduction)(losses)
-
-
-def gaussian_loss(
-    x: Any, target: Any, var: Any, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> Any:
-    """Return the loss; PyTorch broadcasts, a variance also over the last axis."""
-    if var.ndim == x.ndim - 1:
-        var = var[..., None]
-    shape = hx.broadcast_arrays(x, target)[0].shape
-    x, target, var = (hx.broadcast_to(value, shape) for value in (x, target, var))
-    return hx.gaussian_nll_loss(x, target, var, full=full, eps=eps, reduction=reduction)
-
-
 def counted(x: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:
     """Return how many values are in each of equal bins."""
     limits = None if min == max == 0 else (float(min), float(max))
@@ -919,68 +674,6 @@ def histogram_of(
     weight = None if weight is None else weight.detach().reshape(-1)
     found = hx.histogram(x.detach().reshape(-1), weight, bins=bins, range=range, density=density)
     return [hx.astype(part, x.dtype) for part in found]
-
-
-def tensor_inverse(x: Any, ind: int = 2) -> Any:
-    """Return the inverse of a linear map of tensors."""
-    rows, columns = x.shape[:ind], x.shape[ind:]
-    return hx.linalg.inv(x.reshape(prod(rows), prod(columns))).reshape(*columns, *rows)
-
-
-def tensor_solution(a: Any, b: Any, dims: Any = None) -> Any:
-    """Return what a linear map of tensors maps to ``b``."""
-    if dims is not None:
-        a = hx.moveaxis(a, tuple(dims), tuple(range(a.ndim - len(dims), a.ndim)))
-    shape = a.shape[b.ndim :]
-    return hx.linalg.solve(a.reshape(b.size, prod(shape)), b.reshape(-1)).reshape(*shape)
-
-
-def batch_normed(
-    x: Any,
-    mean: Any,
-    var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    """Return the batch norm by given statistics."""
-    if training or x.ndim < 2:
-        raise NotOffered("batch_norm(training=), or of no batch")
-    return hx.batch_norm(x, mean, var, weight, bias, eps)
-
-
-def instance_normed(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    """Return the instance norm by each instance's statistics."""
-    if not use_input_stats:
-        raise NotOffered("instance_norm(use_input_stats=)")
-    return hx.instance_norm(x, weight, bias, eps)
-
-
-def triplet(
-    a: Any,
-    b: Any,
-    c: Any,
-    *,
-    distance_function: Any = None,
-    margin: float = 1.0,
-    swap: bool = False,
-    reduction: str = "mean",
-) -> Any:
-    """Return the triplet loss of Euclidean distances."""
-    if distance_function is not None and type(distance_function).__name__ != "PairwiseDistance":
-        raise NotOffered("triplet_margin_loss(distance_function=)")
-    return hx.triplet_margin_loss(a, b, c, margin=margin, swap=swap, reduction=reduction)
 
 
 def diagonal_set(x: Any, values: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
