@@ -95,3 +95,10 @@ def test_imaginary_parts_are_not_dropped_unasked():
 def test_odd_arguments_get_our_own_errors(call, error, pattern):
     with pytest.raises(error, match=pattern):
         call()
+
+
+@pytest.mark.parametrize("function", [hx.expm1, hx.elu], ids=["expm1", "elu"])
+def test_the_slope_far_below_zero_keeps_its_digits(function):
+    x = hx.tensor(-9.0, requires_grad=True)
+    function(x).backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp(-9.0), rtol=1e-6)
