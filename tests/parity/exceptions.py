@@ -83,6 +83,11 @@ EXCEPTIONS = (
         lambda outcome: outcome.kind == "gradient",
     ),
     Exceptional(
+        ("nn.functional.hardtanh",),
+        "bounds with nothing between them are an error",
+        refused("is not below high"),
+    ),
+    Exceptional(
         ("bincount",),
         "sums of integers are integers",
         lambda outcome: outcome.kind == "dtype",
