@@ -10,7 +10,8 @@ import pytest
 
 import helixml as hx
 from helixml import config
-from helixml._core.op import REGISTRY, composite, fused, primitive
+from helixml._core.composed import composite, fused
+from helixml._core.op import REGISTRY, primitive
 from helixml.errors import BackendError, DTypeError, NotDifferentiableError
 from helixml.testing import check_gradients
 

@@ -10,7 +10,8 @@ import pytest
 
 import helixml as hx
 from helixml import nn
-from helixml._core.op import REGISTRY, Fused
+from helixml._core.composed import Fused
+from helixml._core.op import REGISTRY
 from helixml.backends import registry
 from helixml.errors import DataError, FileError, HelixError, NonFiniteError
 from helixml.testing import harness

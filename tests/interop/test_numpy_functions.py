@@ -484,7 +484,8 @@ def test_an_array_that_gets_a_tensor_added_in_place_says_so():
 
 
 def test_an_op_says_what_numpy_calls_it():
-    from helixml._core.op import REGISTRY, composite
+    from helixml._core.composed import composite
+    from helixml._core.op import REGISTRY
 
     @composite(name="for_this_test_only", numpy="real_if_close")
     def renamed(x: hx.Tensor, tol: float = 100):

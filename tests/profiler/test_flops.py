@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import helixml as hx
-from helixml._core.op import REGISTRY, Composite, Fused
+from helixml._core.composed import Composite, Fused
+from helixml._core.op import REGISTRY
 from helixml.profiler import profile
 
 ops = hx.ops

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import helixml as hx
-from helixml._core.op import Fused
+from helixml._core.composed import Fused
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.nn import Module
 from helixml.profiler import profile

@@ -20,9 +20,10 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core import tape
+from helixml._core.composed import Fused
 from helixml._core.kept import saved_items
 from helixml._core.observe import Hooks
-from helixml._core.op import REGISTRY, Fused, Primitive
+from helixml._core.op import REGISTRY, Primitive
 from helixml._core.tensor import Tensor
 
 

@@ -18,7 +18,8 @@ from functools import partial
 
 from numpy import ndarray
 
-from helixml._core.op import REGISTRY, Fused, Primitive, watchers
+from helixml._core.composed import Fused
+from helixml._core.op import REGISTRY, Primitive, watchers
 from helixml._core.tensor import Tensor, dtype_of
 
 clock = time.perf_counter_ns

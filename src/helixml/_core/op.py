@@ -8,9 +8,8 @@ three kinds.
   so a derivative is itself differentiable. **The save list of a rule is its parameter list**: a
   rule that reads ``(g, out)`` keeps the output, ``(g, y)`` the input ``y``, and only what the
   inputs that need gradients ask for is kept.
-- A `Composite` is a plain function of other ops.
-- A `Fused` op is a composite whose Python body *is the definition*, and for which a backend may
-  have kernels. Where it has none, the body runs; higher derivatives always use the body.
+- A composite is a plain function of other ops, and a fused op one for which a backend may have
+  kernels: see `composed`.
 
 Rules never sum over broadcast axes and never cast: `saving.fit` does that once, for all of them.
 Nor do those of a ``holomorphic`` op conjugate: with g = dL/dRe + i dL/dIm the gradient of y = f(x)
@@ -34,13 +33,9 @@ from helixml._core.saving import (
     Plan,
     attach,
     fit,
-    keep,
-    keep_residual,
     materialized,
     note_origin,
     parents_of,
-    residual_of,
-    restore,
     slots_of,
 )
 from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, dtype_of, new_tensor
@@ -744,231 +739,6 @@ def _scalar_type(value):
     raise DTypeError(f"promotion: {type(value).__name__} is no number.")
 
 
-class Composite(Op):
-    """A function of other ops, with no rule of its own."""
-
-    kind = "composite"
-
-    def __init__(self, function, name, real_only):
-        Op.__init__(self, function, name, 0, real_only)
-        names = self.parameters[: self.positional]
-        self.converts = tuple([n in self.inputs and not self.variadic for n in names])
-        self.convertible = frozenset([] if self.variadic else self.inputs)
-
-    def __call__(self, *args, **kwargs):
-        converts = self.converts
-        for i in range(min(len(args), len(converts))):
-            if converts[i] and not isinstance(args[i], Tensor):
-                args = self.converted(args)
-                break
-        for name, value in kwargs.items():
-            if name in self.convertible and not isinstance(value, Tensor):
-                args, kwargs = self.converted_by_name(args, kwargs)
-                break
-        if self.real_only is not None:
-            self.check_real((*args, *kwargs.values()))
-        try:
-            return self.function(*args, **kwargs)
-        except HelixError:
-            raise
-        except Exception as error:
-            inputs, attributes = self.bind(args, kwargs)
-            raise failure(self, error, inputs, attributes) from error
-
-    def converted(self, args):
-        """Return ``args`` with array-likes made tensors; None stays."""
-        like = None
-        for value in args:
-            if isinstance(value, Tensor):
-                like = value
-                break
-        result = list(args)
-        for i in range(min(len(args), len(self.converts))):
-            if self.converts[i]:
-                result[i] = self.converted_one(self.parameters[i], args[i], like)
-        return tuple(result)
-
-    def converted_by_name(self, args, kwargs):
-        """Return ``(args, kwargs)`` with array-likes among ``kwargs`` made tensors."""
-        like = None
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor):
-                like = value
-                break
-        result = dict(kwargs)
-        for name in self.convertible & set(kwargs):
-            result[name] = self.converted_one(name, kwargs[name], like)
-        return args, result
-
-    def converted_one(self, name, value, like):
-        """Return an input as a tensor; None stays if it is optional."""
-        if value is not None:
-            return as_tensor(self.name, value, like)
-        if name not in self.optional:
-            raise self.missing(name)
-        return None
-
-
-class Fused(Op):
-    """An op whose body is its definition, and that a backend may compute by kernels.
-
-    ``writes`` names the inputs that the op overwrites; such an op is for leaves and gives no
-    gradient. An op may take sequences, all of one length, and no other inputs; they reach its
-    kernel as such, and its gradient, if it has one, is that of the definition. The conventions of a
-    kernel are in `helixml.backends.dispatch`.
-    """
-
-    kind = "fused"
-
-    def __init__(self, function, name, writes, integers, real_only):
-        Op.__init__(self, function, name, 0, real_only)
-        self.integers = frozenset([self.inputs.index(n) for n in integers])
-        self.writes = tuple(writes)
-        self.check_call = None
-        self.immediate = self.leading and len(self.settled) == len(self.attributes)
-
-    def check(self, function):
-        """Decorate a check ``(inputs..., attributes...) -> None`` of shapes and values."""
-        self.check_call = function
-        return function
-
-    def __call__(self, *args, **kwargs):
-        if self.immediate and len(args) == self.arity and not kwargs:
-            inputs, attributes = args, self.settled
-        else:
-            inputs, attributes = self.bind(args, kwargs)
-        first = None
-        for value in inputs:
-            if isinstance(value, Tensor):
-                first = value
-                break
-        tensors = []
-        arrays = []
-        differentiates = False
-        for i in range(len(inputs)):
-            value = inputs[i]
-            if value is not None and not isinstance(value, Tensor):
-                value = as_tensor(self.name, value, first)
-            if value is None:
-                name = self.input_name(i, len(inputs))
-                if name not in self.optional:
-                    raise self.missing(name)
-                arrays.append(None)
-            else:
-                if first is None:
-                    first = value
-                elif value._backend is not first._backend:
-                    raise device_mismatch(self.name, first, value)
-                if value._tracked or value._node is not None:
-                    differentiates = True
-                arrays.append(value._array)
-            tensors.append(value)
-        try:
-            if self.check_call is not None:
-                self.check_call(*self.grouped(tensors), **attributes)
-            written = self.written(tensors) if self.writes else []
-            for tensor in written:  # all of them before the first is written
-                tensor._check_write(self.name)
-            kernel = None
-            if first is not None:
-                kernel = first._backend.kernels.find(self.name, arrays, attributes, self.integers)
-            if kernel is None:
-                if self.real_only is not None:
-                    self.check_real(tensors)
-                return self.define(tensors, attributes)
-            if self.writes:
-                for tensor in written:
-                    tensor._begin_write(self.name)
-                # That may have given any of them an array of its own.
-                arrays = [None if tensor is None else tensor._array for tensor in tensors]
-                kernel(*self.grouped(arrays), **attributes)
-                return None
-            return self.run_kernel(kernel, tensors, arrays, attributes, differentiates)
-        except HelixError:
-            raise
-        except Exception as error:
-            raise failure(self, error, tensors, attributes) from error
-
-    def written(self, tensors):
-        """Return those of ``tensors`` that the op overwrites."""
-        groups = self.grouped(tensors) if self.variadic else [[tensor] for tensor in tensors]
-        found = []
-        for name, group in zip(self.inputs, groups, strict=True):
-            if name in self.writes:
-                found += [tensor for tensor in group if tensor is not None]
-        return found
-
-    def define(self, tensors, attributes):
-        """Run the definition; for 16-bit floats in float32, by the kernel if there is one."""
-        half = None if self.writes else common_half(tensors)
-        if half is not None:
-            wide = [
-                OPS.astype(t, _FLOAT32) if t is not None and t.dtype == half else t for t in tensors
-            ]
-            pairs = zip(self.inputs, self.grouped(wide), strict=True)
-            result = self(**dict(pairs), **attributes)
-            if isinstance(result, tuple):
-                return tuple([narrowed(output, half) for output in result])
-            return narrowed(result, half)
-        warn_if_widened(tensors)
-        if self.leading:
-            return self.function(*tensors, **attributes)
-        pairs = zip(self.inputs, self.grouped(tensors), strict=True)
-        return self.function(**dict(pairs), **attributes)
-
-    def run_kernel(self, kernel, tensors, arrays, attributes, differentiates):
-        """Compute by ``kernel`` and record one node for the whole op."""
-        backend = next(t for t in tensors if t is not None)._backend
-        results, residuals = kernel(*self.grouped(arrays), **attributes)
-        outputs = tuple([new_tensor(array, backend) for array in results])
-        if differentiates and is_recording():
-            kept = tuple([keep_residual(array, results, outputs) for array in residuals])
-            saved = (tuple([None if t is None else keep(t) for t in tensors]), kept)
-            attach(self, tuple(tensors), attributes, saved, outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    def pull(self, node, cotangents, needs):
-        """Return gradients by the backward kernel, or by differentiating the definition."""
-        saved, residuals = node.saved
-        tensors = [
-            None if s is None else restore(s, node, self.input_name(i, len(saved)))
-            for i, s in enumerate(saved)
-        ]
-        if not is_recording():
-            backend = node.backend
-            arrays = [None if t is None else t._array for t in tensors]
-            kernel = backend.kernels.find(self.name + "_vjp", arrays, node.attrs, self.integers)
-            if kernel is not None:
-                raw = tuple([None if c is None else c._array for c in cotangents])
-                residuals = tuple([residual_of(r, self.name) for r in residuals])
-                results = kernel(raw, tuple(needs), tuple(arrays), residuals, **node.attrs)
-                made = {}  # one array may serve several inputs; then so does its tensor
-                for i, result in enumerate(results):
-                    if needs[i] and id(result) not in made:
-                        made[id(result)] = new_tensor(result, backend)
-                return [
-                    fit(made[id(result)], node, i) if needs[i] else None
-                    for i, result in enumerate(results)
-                ]
-        return OPS.pull_definition(self, node, tensors, cotangents, needs)
-
-
-def common_half(tensors):
-    """Return the 16-bit float that all floats among ``tensors`` have, or None."""
-    half = None
-    for tensor in tensors:
-        if tensor is not None and tensor.dtype in dtypes.DIFFERENTIABLE:
-            if tensor.dtype not in dtypes.HALVES or (half is not None and tensor.dtype != half):
-                return None
-            half = tensor.dtype
-    return half
-
-
-def narrowed(output, half):
-    """Return a result that was computed in float32 as ``half``; integers stay."""
-    return OPS.astype(output, half) if output.dtype == _FLOAT32 else output
-
-
 def primitive(
     function=None,
     *,
@@ -1006,37 +776,6 @@ def primitive(
         op.numpy = (numpy,) if isinstance(numpy, str) else numpy
         for watcher in watchers:
             watcher(op)
-        return op
-
-    return define if function is None else define(function)
-
-
-def composite(function=None, *, name=None, real_only=None, oracle=None, numpy=()):
-    """Make a `Composite` of a function of tensors; ``real_only``, ``numpy`` as for `primitive`."""
-
-    def define(f):
-        op = Composite(f, name, real_only)
-        op.oracle = oracle
-        op.numpy = (numpy,) if isinstance(numpy, str) else numpy
-        return op
-
-    return define if function is None else define(function)
-
-
-def fused(function=None, *, name=None, writes=(), integers=(), real_only=None, oracle=None):
-    """Make a `Fused` op of its definition.
-
-    Parameters
-    ----------
-    writes : names of the inputs that it overwrites.
-    integers : names of the inputs that are integers (the op's check must see to it); all others
-        have one float dtype when a kernel gets them.
-    real_only : as for `primitive`. Kernels are for real numbers in any case.
-    """
-
-    def define(f):
-        op = Fused(f, name, writes, integers, real_only)
-        op.oracle = oracle
         return op
 
     return define if function is None else define(function)

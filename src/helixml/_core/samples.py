@@ -1,7 +1,8 @@
 """Samples: how an op describes calls of itself to the test harness, without making any array.
 
 A `Sample` is a recipe: shapes, domains, attributes. The harness turns it into arrays of every dtype
-and layout, so that adding an op needs no test function. Knows nothing of tensors or devices.
+and layout, so that adding an op needs no test function. Knows nothing of devices, and of tensors
+only what `blank` makes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Failure", "Input", "Sample", "booleans", "floats", "integers", "matrix", "sample"]
+import numpy as np
+
+from helixml import dtypes
+from helixml._core.tensor import OPS, Tensor
+
+__all__ = [
+    "Failure",
+    "Input",
+    "Sample",
+    "blank",
+    "booleans",
+    "floats",
+    "integers",
+    "matrix",
+    "sample",
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,12 @@ class Failure:
     call: Callable[[], Any]
     error: type[Exception]
     pattern: str
+
+
+def blank(*shape: int) -> Tensor:
+    """Return zeros in the default float: operands of calls that must fail."""
+    made: Tensor = OPS.tensor(np.zeros(shape, dtypes.default_float))
+    return made
 
 
 def floats(*shape: int, low: float = -2.0, high: float = 2.0, distinct: bool = False) -> Input:

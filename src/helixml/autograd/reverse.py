@@ -9,8 +9,9 @@ from typing import Any
 
 from helixml import dtypes
 from helixml._core import tape
+from helixml._core.composed import Fused
 from helixml._core.modes import enable_grad, no_grad, recording
-from helixml._core.op import Fused, primitive
+from helixml._core.op import primitive
 from helixml._core.samples import sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, GraphError, NotDifferentiableError, ShapeError

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite, fused
+from helixml._core.composed import composite, fused
 from helixml._core.samples import Failure, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError

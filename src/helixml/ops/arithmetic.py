@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, pairs, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, pairs, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ValueRangeError
 from helixml.ops import reduction
@@ -28,12 +28,6 @@ from helixml.ops.logic import (
     logical_or,
 )
 from helixml.ops.movement import as_float, broadcast_to, cast
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _numbers(op: str, *given: Tensor) -> None:
@@ -159,7 +153,7 @@ def _():
 
 
 fmod.errors(
-    lambda: (Failure(lambda: fmod(_zeros(2) > 0, 1), DTypeError, r"takes numbers, not bool"),)
+    lambda: (Failure(lambda: fmod(blank(2) > 0, 1), DTypeError, r"takes numbers, not bool"),)
 )
 
 
@@ -199,7 +193,7 @@ def _():
 
 
 heaviside.errors(
-    lambda: (Failure(lambda: heaviside(_zeros(2) > 0, 1), DTypeError, r"numbers, not bool"),)
+    lambda: (Failure(lambda: heaviside(blank(2) > 0, 1), DTypeError, r"numbers, not bool"),)
 )
 
 
@@ -226,7 +220,7 @@ def frac(x: Tensor) -> Tensor:
 frac.samples(
     lambda: (sample((3, 4), kinds="uifc"), sample(values(-1.5, 2.0, 0.25, -0.5), value_only=True))
 )
-frac.errors(lambda: (Failure(lambda: frac(_zeros(2) > 0), DTypeError, r"numbers, not bool"),))
+frac.errors(lambda: (Failure(lambda: frac(blank(2) > 0), DTypeError, r"numbers, not bool"),))
 
 
 def _power_oracle(x, y):
@@ -319,8 +313,8 @@ def _():
 
 @ldexp.errors
 def _():
-    yield Failure(lambda: ldexp(_zeros(2), 0.5), DTypeError, r"must be integers, not float64")
-    yield Failure(lambda: ldexp(_zeros(2) > 0, 1), DTypeError, r"takes numbers, not bool")
+    yield Failure(lambda: ldexp(blank(2), 0.5), DTypeError, r"must be integers, not float64")
+    yield Failure(lambda: ldexp(blank(2) > 0, 1), DTypeError, r"takes numbers, not bool")
 
 
 class Frexp(NamedTuple):
@@ -374,7 +368,7 @@ frexp.samples(
         sample(values(np.inf, np.nan, 1e-7), value_only=True),
     )
 )
-frexp.errors(lambda: (Failure(lambda: frexp(_zeros(2) > 0), DTypeError, r"numbers, not bool"),))
+frexp.errors(lambda: (Failure(lambda: frexp(blank(2) > 0), DTypeError, r"numbers, not bool"),))
 
 
 def _of_integers(name, what, oracle):
@@ -411,7 +405,7 @@ def _of_integers(name, what, oracle):
         yield sample(integers(3, high=30), integers(3, high=30))
         yield sample(integers(0, high=30), 4)
 
-    op.errors(lambda: (Failure(lambda: op(_zeros(2), 2), DTypeError, r"integers, not float32"),))
+    op.errors(lambda: (Failure(lambda: op(blank(2), 2), DTypeError, r"integers, not float32"),))
     return op
 
 

@@ -11,20 +11,15 @@ from typing import Any, Literal
 import numpy as np
 
 from helixml import shapes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, sample
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.indexing import take
 from helixml.ops.movement import broadcast_to, expand_dims, permute_dims, reshape, stack
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 @composite(oracle=np.moveaxis)
@@ -78,7 +73,7 @@ def _():
 
 @moveaxis.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: moveaxis(x, 2, 0), ShapeError, r"axis 2 is out of range")
     yield Failure(lambda: moveaxis(x, (0, 0), (0, 1)), ShapeError, r"repeat an axis")
     yield Failure(lambda: moveaxis(x, (0, 1), 0), ShapeError, r"2 axes \(0, 1\) have 1 destinat")
@@ -125,7 +120,7 @@ def _(g, axis):
 
 unstack.samples(lambda: (sample((2, 3), axis=1), sample((3,)), sample((0, 2)), sample((1, 2))))
 unstack.errors(
-    lambda: (Failure(lambda: unstack(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range"),)
+    lambda: (Failure(lambda: unstack(blank(2), axis=1), ShapeError, r"axis 1 is out of range"),)
 )
 
 
@@ -194,7 +189,7 @@ def _():
 
 @repeat.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: repeat(x, -1), ValueRangeError, r"repeats=-1 is negative")
     yield Failure(lambda: repeat(x, 0.5), DTypeError, r"must be integers, not float64")
     yield Failure(lambda: repeat(x, [1, 2], axis=1), ShapeError, r"needs \(3,\) or one number")
@@ -251,7 +246,7 @@ def _():
 
 
 tile.errors(
-    lambda: (Failure(lambda: tile(_zeros(2), (-1,)), ShapeError, r"sizes cannot be negative"),)
+    lambda: (Failure(lambda: tile(blank(2), (-1,)), ShapeError, r"sizes cannot be negative"),)
 )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, Input, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, Input, blank, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops import reduction
@@ -22,12 +22,6 @@ from helixml.ops.movement import as_float, broadcast_to, cast, concat, reshape
 from helixml.ops.running import cumulative_sum
 from helixml.ops.sorting import searchsorted
 from helixml.shapes import Axis
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _within(axis: int, entries: Any) -> tuple[Any, ...]:
@@ -166,13 +160,13 @@ for _op in (trapezoid, cumulative_trapezoid):
 
     def _errors(op):
         def errors():
-            y = _zeros(2, 3)
-            yield Failure(lambda: op(y, _zeros(2)), ShapeError, r"x is \(2,\), y is \(2, 3\)")
+            y = blank(2, 3)
+            yield Failure(lambda: op(y, blank(2)), ShapeError, r"x is \(2,\), y is \(2, 3\)")
             yield Failure(lambda: op(y, axis=2), ShapeError, r"axis 2 is out of range")
             yield Failure(lambda: op(y, dx="a"), DTypeError, r"dx must be a number, not 'a'")
             if op is cumulative_trapezoid:
                 yield Failure(lambda: op(y, initial=1), ValueRangeError, r"initial=1\. Hint: 0")
-                yield Failure(lambda: op(_zeros(0)), ShapeError, r"axis 0 of shape \(0,\) is empty")
+                yield Failure(lambda: op(blank(0)), ShapeError, r"axis 0 of shape \(0,\) is empty")
 
         return errors
 
@@ -315,12 +309,12 @@ def _():
 
 @gradient.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: gradient(x, axis=2), ShapeError, r"axis 2 is out of range")
     yield Failure(lambda: gradient(x, edge_order=2), ShapeError, r"too short: edge_order=2 needs 3")
     yield Failure(lambda: gradient(x, edge_order=3), ValueRangeError, r"edge_order=3\. Hint")
     yield Failure(lambda: gradient(x, (1.0,)), ShapeError, r"1 spacings for 2 axes")
-    yield Failure(lambda: gradient(x, _zeros(4)), ShapeError, r"\(4,\), axis 0 .* needs \(2,\)")
+    yield Failure(lambda: gradient(x, blank(4)), ShapeError, r"\(4,\), axis 0 .* needs \(2,\)")
     yield Failure(lambda: gradient(x, 0), ValueRangeError, r"spacing=0")
     yield Failure(lambda: gradient(x, "a"), DTypeError, r"spacing must be a number")
 
@@ -427,9 +421,9 @@ def _():
 
 @interp.errors
 def _():
-    x = _zeros(2)
+    x = blank(2)
     yield Failure(lambda: interp(x, x, x), ValueRangeError, r"xp does not ascend")
-    yield Failure(lambda: interp(x, x, _zeros(3)), ShapeError, r"xp is \(2,\), fp is \(3,\)")
-    yield Failure(lambda: interp(x, _zeros(0), _zeros(0)), ShapeError, r"not empty")
+    yield Failure(lambda: interp(x, x, blank(3)), ShapeError, r"xp is \(2,\), fp is \(3,\)")
+    yield Failure(lambda: interp(x, blank(0), blank(0)), ShapeError, r"not empty")
     yield Failure(lambda: interp(x, x, x, period=0), ValueRangeError, r"period=0 is not positive")
     yield Failure(lambda: interp(x, x, x, left="a"), DTypeError, r"left must be a number")

@@ -10,20 +10,14 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, booleans, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.arrangement import meshgrid
 from helixml.ops.elementwise import where
 from helixml.ops.indexing import take
 from helixml.ops.movement import reshape, stack
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 @composite(oracle=np.argwhere)
@@ -164,11 +158,11 @@ def _():
 
 @select.errors
 def _():
-    x = _zeros(2)
+    x = blank(2)
     yield Failure(lambda: select([x > 0], []), ShapeError, r"1 conditions for 0 choices")
     yield Failure(lambda: select([x], [x]), DTypeError, r"condition 0 is float32")
     yield Failure(lambda: select(x > 0, [x]), DTypeError, r"conditions are a sequence of tensors")
-    yield Failure(lambda: select([x > 0], [_zeros(3)]), ShapeError, r"do not broadcast")
+    yield Failure(lambda: select([x > 0], [blank(3)]), ShapeError, r"do not broadcast")
 
 
 # Combinations
@@ -230,9 +224,9 @@ def _():
 
 @cartesian_prod.errors
 def _():
-    x = _zeros(2)
+    x = blank(2)
     yield Failure(lambda: cartesian_prod([]), ShapeError, r"needs at least one vector")
-    yield Failure(lambda: cartesian_prod([x, _zeros()]), ShapeError, r"array 1 has shape \(\)")
+    yield Failure(lambda: cartesian_prod([x, blank()]), ShapeError, r"array 1 has shape \(\)")
     yield Failure(lambda: cartesian_prod(x), DTypeError, r"arrays are a sequence of tensors")
 
 
@@ -305,6 +299,6 @@ def _():
 
 @combinations.errors
 def _():
-    yield Failure(lambda: combinations(_zeros(2, 2)), ShapeError, r"takes a vector, .* \(2, 2\)")
-    yield Failure(lambda: combinations(_zeros(2), -1), ValueRangeError, r"r=-1 is negative")
-    yield Failure(lambda: combinations(_zeros(99), 50), ValueRangeError, r"rows of 50 are too many")
+    yield Failure(lambda: combinations(blank(2, 2)), ShapeError, r"takes a vector, .* \(2, 2\)")
+    yield Failure(lambda: combinations(blank(2), -1), ValueRangeError, r"r=-1 is negative")
+    yield Failure(lambda: combinations(blank(99), 50), ValueRangeError, r"rows of 50 are too many")

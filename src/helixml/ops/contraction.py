@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite
+from helixml._core.composed import composite
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from helixml import shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import add
@@ -25,12 +25,6 @@ from helixml.ops.windows import count_windows, each, fold_axes, unfold_axes
 
 Sizes: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | Sequence[int | Sequence[int]]
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _convolve(op, rank, x, weight, bias, stride, padding, dilation, groups):
@@ -495,16 +489,16 @@ def _():
 
 @conv2d.errors
 def _():
-    x, w = _zeros(2, 4, 5, 5), _zeros(6, 4, 3, 3)
+    x, w = blank(2, 4, 5, 5), blank(6, 4, 3, 3)
     yield Failure(
-        lambda: conv2d(x, _zeros(6, 2, 3, 3)),
+        lambda: conv2d(x, blank(6, 2, 3, 3)),
         ShapeError,
         r"weight \(6, 2, 3, 3\) with groups=1 does not fit the 4 chan.*must be \(o, 4 / 1, k",
     )
-    yield Failure(lambda: conv2d(x, _zeros(3, 2, 3, 3), groups=2), ShapeError, r"with groups=2")
+    yield Failure(lambda: conv2d(x, blank(3, 2, 3, 3), groups=2), ShapeError, r"with groups=2")
     yield Failure(lambda: conv2d(x[0], w), ShapeError, r"x is \(4, 5, 5\).*x\[None\] is a batch")
-    yield Failure(lambda: conv2d(x, _zeros(6, 4, 3)), ShapeError, r"weight is \(6, 4, 3\); both")
-    yield Failure(lambda: conv2d(x, w, _zeros(4)), ShapeError, r"bias is \(4,\).*must be \(6,\)")
+    yield Failure(lambda: conv2d(x, blank(6, 4, 3)), ShapeError, r"weight is \(6, 4, 3\); both")
+    yield Failure(lambda: conv2d(x, w, blank(4)), ShapeError, r"bias is \(4,\).*must be \(6,\)")
     yield Failure(
         lambda: conv2d(x, w, dilation=3, padding=((0, 1), 0)),
         ShapeError,
@@ -522,9 +516,9 @@ def _():
 
 @conv_transpose1d.errors
 def _():
-    x, w = _zeros(2, 4, 5), _zeros(4, 3, 2)
+    x, w = blank(2, 4, 5), blank(4, 3, 2)
     yield Failure(
-        lambda: conv_transpose1d(x, _zeros(3, 4, 2)), ShapeError, r"must be \(4, o / 1, k\.\.\.\)"
+        lambda: conv_transpose1d(x, blank(3, 4, 2)), ShapeError, r"must be \(4, o / 1, k\.\.\.\)"
     )
     yield Failure(lambda: conv_transpose1d(x, w, groups=3), ShapeError, r"with groups=3 does not")
     yield Failure(lambda: conv_transpose1d(x, w, padding=3), ShapeError, r"make 6 entries")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
+from helixml._core.composed import composite
 from helixml._core.modes import no_grad
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample, values
+from helixml._core.samples import Failure, blank, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError
 from helixml.ops.elementwise import exp, log, where
@@ -25,12 +25,6 @@ from helixml.ops.logic import (
 )
 from helixml.ops.movement import as_float, broadcast_to, concat, reshape
 from helixml.ops.scan import linear_scan
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _within(axis: int, entries: slice) -> tuple[Any, ...]:
@@ -105,9 +99,9 @@ def _running_extreme(name, what, at_least, oracle):
 
     @op.errors
     def _():
-        yield Failure(lambda: op(_zeros(2), 1), ShapeError, r"axis 1 is out of range")
-        yield Failure(lambda: op(_zeros()), ShapeError, r"a scalar has no axes")
-        yield Failure(lambda: op(_zeros(2) > 0), DTypeError, r"takes numbers, not bool")
+        yield Failure(lambda: op(blank(2), 1), ShapeError, r"axis 1 is out of range")
+        yield Failure(lambda: op(blank()), ShapeError, r"a scalar has no axes")
+        yield Failure(lambda: op(blank(2) > 0), DTypeError, r"takes numbers, not bool")
 
     return op
 
@@ -179,4 +173,4 @@ def _():
 
 @cumulative_logsumexp.errors
 def _():
-    yield Failure(lambda: cumulative_logsumexp(_zeros(2), 1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: cumulative_logsumexp(blank(2), 1), ShapeError, r"axis 1 is out of range")

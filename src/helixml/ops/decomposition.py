@@ -14,7 +14,7 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core.op import primitive
-from helixml._core.samples import Failure, matrix, sample
+from helixml._core.samples import Failure, blank, matrix, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import (
     ConvergenceError,
@@ -45,12 +45,6 @@ _POSITIVE_COMPLEX = matrix([[4, 1 + 1j, -1j], [1 - 1j, 3, 1], [1j, 1, 6]])
 _POSITIVE_STACK = matrix([[[2, 1], [1, 5]], [[3, -1], [-1, 2]]])
 
 
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
-
-
 def _integers():
     from helixml.ops.creation import ones
 
@@ -67,10 +61,10 @@ def accepts(op, square):
 
     @op.errors
     def errors():
-        yield Failure(lambda: op(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
+        yield Failure(lambda: op(blank(2)), ShapeError, r"takes matrices, \(..., m, n\)")
         yield Failure(lambda: op(_integers()), DTypeError, r"takes no int64. Hint: x.astype")
         if square:
-            yield Failure(lambda: op(_zeros(2, 3)), ShapeError, r"takes square matrices.*\(2, 3\)")
+            yield Failure(lambda: op(blank(2, 3)), ShapeError, r"takes square matrices.*\(2, 3\)")
 
     op.options["dtypes"] = LAPACK_DTYPES
     return errors
@@ -226,7 +220,7 @@ def _():
     yield from _bad_squares()
     pair = np.array([np.eye(2), -np.eye(2)])
     yield Failure(
-        lambda: cholesky(_zeros(2, 2)), NotPositiveDefiniteError, r"the matrix of shape \(2, 2\) is"
+        lambda: cholesky(blank(2, 2)), NotPositiveDefiniteError, r"the matrix of shape \(2, 2\) is"
     )
     yield Failure(lambda: cholesky(pair), NotPositiveDefiniteError, r"matrix \(1,\) of shape")
 
@@ -382,11 +376,9 @@ def _():
 
 @_qr.errors
 def _():
-    yield Failure(lambda: qr(_zeros(2)), ShapeError, r"qr: takes matrices")
+    yield Failure(lambda: qr(blank(2)), ShapeError, r"qr: takes matrices")
     yield Failure(lambda: qr(_integers()), DTypeError, r"qr: takes no int64")
-    yield Failure(
-        lambda: qr(_zeros(2, 2), mode="full"), ValueRangeError, r"mode='full'. Hint: 'red"
-    )
+    yield Failure(lambda: qr(blank(2, 2), mode="full"), ValueRangeError, r"mode='full'. Hint: 'red")
 
 
 # Eigenvalues of Hermitian matrices

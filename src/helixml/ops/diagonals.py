@@ -11,19 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.indexing import part, place
 from helixml.ops.movement import concat, expand_dims, flip, permute_dims, reshape
 from helixml.ops.running import cumulative_prod
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _line(rows: int, columns: int, k: int) -> slice:
@@ -104,8 +98,8 @@ def _():
 
 @diag.errors
 def _():
-    yield Failure(lambda: diag(_zeros(2, 2, 2)), ShapeError, r"a vector or a matrix, .* \(2, 2, 2")
-    yield Failure(lambda: diag(_zeros(2), 0.5), DTypeError, r"k must be an integer, not 0\.5")
+    yield Failure(lambda: diag(blank(2, 2, 2)), ShapeError, r"a vector or a matrix, .* \(2, 2, 2")
+    yield Failure(lambda: diag(blank(2), 0.5), DTypeError, r"k must be an integer, not 0\.5")
 
 
 def _embed_oracle(x, offset=0, axis1=-2, axis2=-1):
@@ -170,9 +164,9 @@ def _():
 
 @diag_embed.errors
 def _():
-    yield Failure(lambda: diag_embed(_zeros()), ShapeError, r"a scalar has no diagonal")
-    yield Failure(lambda: diag_embed(_zeros(2), axis1=1), ShapeError, r"axes 1 and -1 are the same")
-    yield Failure(lambda: diag_embed(_zeros(2), axis1=2), ShapeError, r"axis 2 is out of range")
+    yield Failure(lambda: diag_embed(blank()), ShapeError, r"a scalar has no diagonal")
+    yield Failure(lambda: diag_embed(blank(2), axis1=1), ShapeError, r"axes 1 and -1 are the same")
+    yield Failure(lambda: diag_embed(blank(2), axis1=2), ShapeError, r"axis 2 is out of range")
 
 
 def _diagflat_oracle(x, k=0):
@@ -197,7 +191,7 @@ def diagflat(x: Tensor, k: int = 0) -> Tensor:
 
 diagflat.samples(lambda: (sample((2, 2)), sample((), k=1), sample((3,), k=-1)))
 diagflat.errors(
-    lambda: (Failure(lambda: diagflat(_zeros(2), "a"), DTypeError, r"k must be an integer"),)
+    lambda: (Failure(lambda: diagflat(blank(2), "a"), DTypeError, r"k must be an integer"),)
 )
 
 
@@ -274,8 +268,8 @@ def _():
 @block_diag.errors
 def _():
     yield Failure(lambda: block_diag([]), ShapeError, r"needs at least one tensor")
-    yield Failure(lambda: block_diag([_zeros(1, 1, 1)]), ShapeError, r"tensor 0 has shape .*matrix")
-    yield Failure(lambda: block_diag(_zeros(2)), DTypeError, r"takes a sequence of tensors")
+    yield Failure(lambda: block_diag([blank(1, 1, 1)]), ShapeError, r"tensor 0 has shape .*matrix")
+    yield Failure(lambda: block_diag(blank(2)), DTypeError, r"takes a sequence of tensors")
 
 
 def _vander_oracle(x, columns=None, increasing=False):
@@ -338,5 +332,5 @@ def _():
 
 @vander.errors
 def _():
-    yield Failure(lambda: vander(_zeros(2, 2)), ShapeError, r"takes a vector, .* \(2, 2\)")
-    yield Failure(lambda: vander(_zeros(2), -1), ValueRangeError, r"columns=-1 is negative")
+    yield Failure(lambda: vander(blank(2, 2)), ShapeError, r"takes a vector, .* \(2, 2\)")
+    yield Failure(lambda: vander(blank(2), -1), ValueRangeError, r"columns=-1 is negative")

@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import abs, divide, where
 from helixml.ops.indexing import take
 from helixml.ops.movement import as_float, expand_dims
 from helixml.ops.norms import vector_norm
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _order(op: str, p: Any) -> float:
@@ -100,9 +94,9 @@ def _():
 
 @cdist.errors
 def _():
-    x = _zeros(2, 3)
-    yield Failure(lambda: cdist(x, _zeros(2, 2)), ShapeError, r"points of 3 and 2 dimensions")
-    yield Failure(lambda: cdist(x, _zeros(3)), ShapeError, r"\(\.\.\., n, d\); a shape is \(3,\)")
+    x = blank(2, 3)
+    yield Failure(lambda: cdist(x, blank(2, 2)), ShapeError, r"points of 3 and 2 dimensions")
+    yield Failure(lambda: cdist(x, blank(3)), ShapeError, r"\(\.\.\., n, d\); a shape is \(3,\)")
     yield Failure(lambda: cdist(x, x, 0), ValueRangeError, r"p=0 is not positive")
     yield Failure(lambda: cdist(x, x, "a"), DTypeError, r"p must be a number, not 'a'")
 
@@ -154,8 +148,8 @@ def _():
 
 @pdist.errors
 def _():
-    yield Failure(lambda: pdist(_zeros(3)), ShapeError, r"a shape is \(3,\)")
-    yield Failure(lambda: pdist(_zeros(2, 3), -1), ValueRangeError, r"p=-1 is not positive")
+    yield Failure(lambda: pdist(blank(3)), ShapeError, r"a shape is \(3,\)")
+    yield Failure(lambda: pdist(blank(2, 3), -1), ValueRangeError, r"p=-1 is not positive")
 
 
 def _renorm_oracle(x, p, axis, max_norm):
@@ -223,7 +217,7 @@ def _():
 
 @renorm.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: renorm(x, 2, 2, 1.0), ShapeError, r"axis 2 is out of range")
     yield Failure(lambda: renorm(x, 2, 0, -1.0), ValueRangeError, r"max_norm=-1\.0 is negative")
     yield Failure(lambda: renorm(x, 0, 0, 1.0), ValueRangeError, r"p=0 is not positive")

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
+from helixml._core.composed import composite
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor
 from helixml.dtypes import DTypeLike

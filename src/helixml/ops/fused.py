@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import fused
-from helixml._core.samples import Failure, floats, sample
+from helixml._core.composed import fused
+from helixml._core.samples import Failure, blank, floats, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops import reduction
@@ -101,11 +101,9 @@ def _():
 
 @rms_norm.errors
 def _():
-    x = _zeros(2, 3)
-    yield Failure(
-        lambda: rms_norm(x, _zeros(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)"
-    )
-    yield Failure(lambda: rms_norm(x, _zeros(3), residual=_zeros(3, 3)), ShapeError, r"residual is")
+    x = blank(2, 3)
+    yield Failure(lambda: rms_norm(x, blank(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)")
+    yield Failure(lambda: rms_norm(x, blank(3), residual=blank(3, 3)), ShapeError, r"residual is")
 
 
 def _layer_oracle(x, weight, bias=None, eps=1e-5, residual=None):
@@ -205,13 +203,13 @@ def _():
 
 @layer_norm.errors
 def _():
-    x, w = _zeros(2, 3), _zeros(3)
+    x, w = blank(2, 3), blank(3)
     yield Failure(
-        lambda: layer_norm(x, _zeros(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)"
+        lambda: layer_norm(x, blank(2)), ShapeError, r"weight is \(2,\); it must be \(3,\)"
     )
-    yield Failure(lambda: layer_norm(x, w, _zeros(2, 3)), ShapeError, r"bias is \(2, 3\); it must")
-    yield Failure(lambda: layer_norm(x, w, residual=_zeros(3, 3)), ShapeError, r"residual is")
-    yield Failure(lambda: layer_norm(_zeros(2, 0), _zeros(0)), ShapeError, r"must not be empty")
+    yield Failure(lambda: layer_norm(x, w, blank(2, 3)), ShapeError, r"bias is \(2, 3\); it must")
+    yield Failure(lambda: layer_norm(x, w, residual=blank(3, 3)), ShapeError, r"residual is")
+    yield Failure(lambda: layer_norm(blank(2, 0), blank(0)), ShapeError, r"must not be empty")
     yield Failure(lambda: layer_norm(x, np.ones(3, int)), DTypeError, r"weight must be a float")
 
 
@@ -219,12 +217,6 @@ def _need_floats(op, **tensors):
     for name, tensor in tensors.items():
         if tensor is not None:
             dtypes.check_floating(op, name, tensor.dtype)
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 # Convolution
@@ -340,12 +332,12 @@ def _():
 
 @causal_conv1d.errors
 def _():
-    x, w = _zeros(2, 3, 4), _zeros(3, 2)
-    yield Failure(lambda: causal_conv1d(x, _zeros(4, 2)), ShapeError, r"weight is \(4, 2\)")
-    yield Failure(lambda: causal_conv1d(x, w, _zeros(4)), ShapeError, r"bias is \(4,\), it must")
+    x, w = blank(2, 3, 4), blank(3, 2)
+    yield Failure(lambda: causal_conv1d(x, blank(4, 2)), ShapeError, r"weight is \(4, 2\)")
+    yield Failure(lambda: causal_conv1d(x, w, blank(4)), ShapeError, r"bias is \(4,\), it must")
     yield Failure(lambda: causal_conv1d(x, w, activation="tanh"), ValueRangeError, r"'tanh'")
     yield Failure(
-        lambda: causal_conv1d(x, w, initial_state=_zeros(2, 3, 2)), ShapeError, r"initial state is"
+        lambda: causal_conv1d(x, w, initial_state=blank(2, 3, 2)), ShapeError, r"initial state is"
     )
 
 
@@ -584,10 +576,10 @@ def _():
 
 @selective_scan.errors
 def _():
-    u, a, b = _zeros(2, 3, 5), _zeros(3, 4), _zeros(2, 4, 5)
-    yield Failure(lambda: selective_scan(u, u, _zeros(4, 4), b, b), ShapeError, r"A is \(4, 4\)")
+    u, a, b = blank(2, 3, 5), blank(3, 4), blank(2, 4, 5)
+    yield Failure(lambda: selective_scan(u, u, blank(4, 4), b, b), ShapeError, r"A is \(4, 4\)")
     yield Failure(
-        lambda: selective_scan(u, _zeros(2, 3, 4), a, b, b), ShapeError, r"delta is \(2, 3, 4\)"
+        lambda: selective_scan(u, blank(2, 3, 4), a, b, b), ShapeError, r"delta is \(2, 3, 4\)"
     )
-    yield Failure(lambda: selective_scan(u, u, a, b, _zeros(2, 5, 5)), ShapeError, r"C is \(2, 5")
-    yield Failure(lambda: selective_scan(u, u, a, b, b, _zeros(4)), ShapeError, r"D is \(4,\)")
+    yield Failure(lambda: selective_scan(u, u, a, b, blank(2, 5, 5)), ShapeError, r"C is \(2, 5")
+    yield Failure(lambda: selective_scan(u, u, a, b, b, blank(4)), ShapeError, r"D is \(4,\)")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite, primitive
+from helixml._core.composed import composite
+from helixml._core.op import primitive
 from helixml._core.samples import Failure, domain, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, NotDifferentiableError, ValueRangeError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
+from helixml._core.composed import composite
 from helixml._core.samples import Failure, Input, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.device import Device

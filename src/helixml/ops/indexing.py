@@ -14,19 +14,13 @@ import numpy as np
 from helixml import dtypes, shapes
 from helixml._core import cost
 from helixml._core.op import primitive
-from helixml._core.samples import Failure, integers, sample, values
+from helixml._core.samples import Failure, blank, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError
 from helixml.ops.indices import Selection, plain, refused, select
 from helixml.ops.movement import permute_dims, reshape
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 # Basic indexes
@@ -57,13 +51,13 @@ part.vjp("x")(lambda g, x_shape, index: place(g, x_shape, index))
 
 @part.errors
 def _():
-    x = _zeros(3, 4)
+    x = blank(3, 4)
     yield Failure(
         lambda: x[3], IndexingError, r"shape \(3, 4\) does not take \[3\]: index 3 is out"
     )
     yield Failure(lambda: x[0, 0, 0], IndexingError, r"too many indices")
     yield Failure(lambda: x["a"], IndexingError, r"'a' cannot index")
-    yield Failure(lambda: x[_zeros(3)], IndexingError, r"a tensor of float32 cannot index")
+    yield Failure(lambda: x[blank(3)], IndexingError, r"a tensor of float32 cannot index")
     yield Failure(lambda: x[:, [0, 5]], IndexingError, r"5 is out of bounds for axis 1 with size 4")
     yield Failure(lambda: x[-4], IndexingError, r"-4 is out of bounds for axis 0 with size 3")
     yield Failure(lambda: x[10**30], IndexingError, r"is out of bounds for axis 0")
@@ -206,7 +200,7 @@ def _():
 
 @take.errors
 def _():
-    x = _zeros(3, 4)
+    x = blank(3, 4)
     yield Failure(
         lambda: take(x, np.array([3])), IndexingError, r"3 is out of range for axis 0 with"
     )
@@ -269,7 +263,7 @@ def _():
 
 @take_adjoint.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(
         lambda: take_adjoint(x, np.array([0, 2]), axis=0, size=2), IndexingError, r"index 2 is out"
     )
@@ -330,7 +324,7 @@ def _():
 
 @take_along_axis.errors
 def _():
-    x = _zeros(3, 4)
+    x = blank(3, 4)
     yield Failure(
         lambda: take_along_axis(x, np.array([0])), ShapeError, r"they must agree beyond axis 1"
     )
@@ -376,7 +370,7 @@ def _(x, indices, axis, size):
 
 @take_along_axis_adjoint.errors
 def _():
-    call = lambda: take_along_axis_adjoint(_zeros(2), np.ones(2), axis=0, size=2)  # noqa: E731
+    call = lambda: take_along_axis_adjoint(blank(2), np.ones(2), axis=0, size=2)  # noqa: E731
     yield Failure(call, DTypeError, r"must be integers, not float64")
 
 
@@ -425,7 +419,7 @@ argsort.prepare(
 
 @argsort.errors
 def _():
-    yield Failure(lambda: argsort(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: argsort(blank(2), axis=1), ShapeError, r"axis 1 is out of range")
 
 
 @argsort.flops

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite, fused, primitive
-from helixml._core.samples import Failure, sample
+from helixml._core.composed import composite, fused
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.activation import FLOPS, FLOPS_VJP, gelu, relu, silu
@@ -122,12 +123,12 @@ def _():
 
 @matmul.errors
 def _():
-    x, w = _zeros(32, 128), _zeros(64, 128)
+    x, w = blank(32, 128), blank(64, 128)
     yield Failure(
         lambda: x @ w, ShapeError, r"x is \(32, 128\), y is \(64, 128\) \(128 != 64\).*mT"
     )
     yield Failure(lambda: matmul(x, 2.0), ShapeError, r"a scalar operand")
-    yield Failure(lambda: matmul(_zeros(2, 3, 4), _zeros(3, 4, 2)), ShapeError, r"do not broadcast")
+    yield Failure(lambda: matmul(blank(2, 3, 4), blank(3, 4, 2)), ShapeError, r"do not broadcast")
 
 
 # Products over chosen axes
@@ -195,7 +196,7 @@ def _():
 
 @tensordot.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: tensordot(x, x, axes=1), ShapeError, r"axes \(1,\) of shape \(2, 3\) do")
     yield Failure(lambda: tensordot(x, x, axes=3), ShapeError, r"3 axes of shapes")
     yield Failure(lambda: tensordot(x, x, axes=((2,), (0,))), ShapeError, r"axis 2 is out of range")
@@ -250,12 +251,10 @@ def _():
 
 @vecdot.errors
 def _():
-    x = _zeros(2, 3)
-    yield Failure(
-        lambda: vecdot(x, _zeros(2)), ShapeError, r"axis -1 of shapes \(2, 3\) and \(2,\)"
-    )
-    yield Failure(lambda: vecdot(x, _zeros(2), axis=0), ShapeError, r"is not the same")
-    yield Failure(lambda: vecdot(x, _zeros()), ShapeError, r"a scalar has no axes")
+    x = blank(2, 3)
+    yield Failure(lambda: vecdot(x, blank(2)), ShapeError, r"axis -1 of shapes \(2, 3\) and \(2,\)")
+    yield Failure(lambda: vecdot(x, blank(2), axis=0), ShapeError, r"is not the same")
+    yield Failure(lambda: vecdot(x, blank()), ShapeError, r"a scalar has no axes")
 
 
 # The map of a layer
@@ -358,20 +357,14 @@ def _():
 
 @linear.errors
 def _():
-    x, w = _zeros(2, 3), _zeros(4, 3)
+    x, w = blank(2, 3), blank(4, 3)
     yield Failure(
-        lambda: linear(x, _zeros(3, 4)),
+        lambda: linear(x, blank(3, 4)),
         ShapeError,
         r"weight is \(3, 4\).*Hint: weight.mT is \(4, 3",
     )
-    yield Failure(lambda: linear(_zeros(), w), ShapeError, r"x is \(\), weight is \(4, 3\)")
-    yield Failure(lambda: linear(x, w, _zeros(3)), ShapeError, r"bias is \(3,\), it must be \(4,\)")
+    yield Failure(lambda: linear(blank(), w), ShapeError, r"x is \(\), weight is \(4, 3\)")
+    yield Failure(lambda: linear(x, w, blank(3)), ShapeError, r"bias is \(3,\), it must be \(4,\)")
     yield Failure(
         lambda: linear(x, w, activation="tanh"), ValueRangeError, r"'tanh'. Hint: None, '"
     )
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)

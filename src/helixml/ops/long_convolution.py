@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import fused
+from helixml._core.composed import fused
 from helixml._core.samples import Failure, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
+from helixml._core.composed import composite
 from helixml._core.samples import Failure, Input, floats, integers, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError

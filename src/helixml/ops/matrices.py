@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError
 from helixml.ops.elementwise import where
@@ -23,12 +23,6 @@ from helixml.ops.numbers import conj
 from helixml.ops.reduction import sum
 
 LAPACK_DTYPES = (dtypes.float32, dtypes.float64, *dtypes.COMPLEX)
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 # What all of linear algebra shares
@@ -148,8 +142,8 @@ def _():
 
 @diagonal.errors
 def _():
-    yield Failure(lambda: diagonal(_zeros(3)), ShapeError, r"takes matrices.*\(3,\)")
-    yield Failure(lambda: diagonal(_zeros(3, 3), offset=0.5), DTypeError, r"offset must be an int")
+    yield Failure(lambda: diagonal(blank(3)), ShapeError, r"takes matrices.*\(3,\)")
+    yield Failure(lambda: diagonal(blank(3, 3), offset=0.5), DTypeError, r"offset must be an int")
 
 
 def _trace_oracle(x, offset=0, dtype=None):
@@ -193,7 +187,7 @@ def _():
     yield sample((2, 0, 3))
 
 
-trace.errors(lambda: (Failure(lambda: trace(_zeros(3)), ShapeError, r"trace: takes matrices"),))
+trace.errors(lambda: (Failure(lambda: trace(blank(3)), ShapeError, r"trace: takes matrices"),))
 
 
 # Products
@@ -234,7 +228,7 @@ outer.samples(lambda: (sample((3,), (4,)), sample((3,), (0,))))
 @outer.errors
 def _():
     yield Failure(
-        lambda: outer(_zeros(2, 2), _zeros(2)), ShapeError, r"takes vectors, the shapes are \(2, 2"
+        lambda: outer(blank(2, 2), blank(2)), ShapeError, r"takes vectors, the shapes are \(2, 2"
     )
 
 
@@ -289,8 +283,8 @@ def _():
 
 @cross.errors
 def _():
-    yield Failure(lambda: cross(_zeros(2), _zeros(2)), ShapeError, r"is not the same axis, of siz")
-    yield Failure(lambda: cross(_zeros(3, 3), _zeros(3), axis=0), ShapeError, r"axis 0 of shapes")
+    yield Failure(lambda: cross(blank(2), blank(2)), ShapeError, r"is not the same axis, of siz")
+    yield Failure(lambda: cross(blank(3, 3), blank(3), axis=0), ShapeError, r"axis 0 of shapes")
 
 
 @composite(oracle=np.kron)
@@ -425,7 +419,7 @@ def _():
 
 @multi_dot.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: multi_dot([]), ShapeError, r"at least one")
     yield Failure(lambda: multi_dot([x, x]), ShapeError, r"tensors 0 and 1 do not fit: \(2, 3\) an")
-    yield Failure(lambda: multi_dot([x, _zeros(3), x]), ShapeError, r"tensor 1 of 3 has shape")
+    yield Failure(lambda: multi_dot([x, blank(3), x]), ShapeError, r"tensor 1 of 3 has shape")

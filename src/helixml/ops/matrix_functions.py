@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, matrix, sample
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, matrix, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, SingularMatrixError
 from helixml.ops.linalg import matmul
@@ -18,12 +19,6 @@ from helixml.ops.numbers import positive
 from helixml.ops.solving import WELL_CONDITIONED, inv, square_only
 
 Array = Any  # a raw array of the backend
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _power_oracle(x, n):
@@ -89,9 +84,9 @@ def _():
 
 @matrix_power.errors
 def _():
-    yield Failure(lambda: matrix_power(_zeros(2, 3), 2), ShapeError, r"takes square matrices")
-    yield Failure(lambda: matrix_power(_zeros(2, 2), 0.5), DTypeError, r"n must be an integer")
-    yield Failure(lambda: matrix_power(_zeros(2, 2), -1), SingularMatrixError, r"is singular")
+    yield Failure(lambda: matrix_power(blank(2, 3), 2), ShapeError, r"takes square matrices")
+    yield Failure(lambda: matrix_power(blank(2, 2), 0.5), DTypeError, r"n must be an integer")
+    yield Failure(lambda: matrix_power(blank(2, 2), -1), SingularMatrixError, r"is singular")
 
 
 def _expm_oracle(x):

@@ -13,21 +13,16 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core import cost
+from helixml._core.composed import composite
 from helixml._core.modes import recording
-from helixml._core.op import Primitive, composite, primitive
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.op import Primitive, primitive
+from helixml._core.samples import Failure, blank, floats, integers, sample
 from helixml._core.tensor import Tensor
 from helixml.backends import registry
 from helixml.errors import DTypeError, ShapeError
 from helixml.shapes import Axis
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 @primitive(view=True, oracle=np.reshape)
@@ -75,7 +70,7 @@ def _():
 
 @reshape.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: reshape(x, (4, 2)), ShapeError, r"has 6 elements, \(4, 2\) has 8")
     yield Failure(lambda: reshape(x, (4, -1)), ShapeError, r"cannot divide evenly")
     yield Failure(lambda: reshape(x, (-1, -1)), ShapeError, r"may hold one -1")
@@ -127,7 +122,7 @@ def _():
 
 @permute_dims.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: permute_dims(x, (0,)), ShapeError, r"\(0,\) is not an order of the 2")
     yield Failure(lambda: permute_dims(x, (0, 2)), ShapeError, r"axis 2 is out of range")
 
@@ -175,7 +170,7 @@ def _():
 
 @broadcast_to.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: broadcast_to(x, (3, 3)), ShapeError, r"do not broadcast")
     yield Failure(lambda: broadcast_to(x, (3,)), ShapeError, r"does not broadcast to \(3,\)")
 
@@ -227,7 +222,7 @@ def _():
 
 @sum_to.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: sum_to(x, (2,)), ShapeError, r"sum_to: .*do not broadcast")
     yield Failure(lambda: sum_to(x, (4, 2, 3)), ShapeError, r"\(4, 2, 3\) does not broadcast")
 
@@ -269,7 +264,7 @@ def _():
 
 @flip.errors
 def _():
-    yield Failure(lambda: flip(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: flip(blank(2), axis=1), ShapeError, r"axis 1 is out of range")
 
 
 @primitive(oracle=np.roll)
@@ -318,7 +313,7 @@ def _():
 
 @roll.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: roll(x, 1, axis=2), ShapeError, r"axis 2 is out of range")
     yield Failure(lambda: roll(x, (1, 2), axis=0), ShapeError, r"2 shifts do not match axis=\(0,\)")
 
@@ -351,7 +346,7 @@ def _triangle(name, what, oracle):
     op.vjp("x")(lambda g, k: op(g, k=k))
     op.flops(cost.free)
     op.samples(lambda: (sample((3, 4)), sample((2, 3, 3), k=1), sample((3, 3), k=-1)))
-    op.errors(lambda: (Failure(lambda: op(_zeros(3)), ShapeError, r"needs at least two axes"),))
+    op.errors(lambda: (Failure(lambda: op(blank(3)), ShapeError, r"needs at least two axes"),))
     return op
 
 
@@ -444,8 +439,8 @@ def as_float(x: Tensor) -> Tensor:
 
 @cast.errors
 def _():
-    yield Failure(lambda: astype(_zeros(2), "float31"), DTypeError, r"'float31' is not a dtype")
-    imaginary = astype(_zeros(2), "complex64")
+    yield Failure(lambda: astype(blank(2), "float31"), DTypeError, r"'float31' is not a dtype")
+    imaginary = astype(blank(2), "complex64")
     yield Failure(lambda: astype(imaginary, "float32"), DTypeError, r"drop .* Hint: real\(x\)")
 
 
@@ -544,9 +539,9 @@ def _():
 
 @concat.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: concat([]), DTypeError, r"needs at least one tensor")
-    yield Failure(lambda: concat([x, _zeros(3, 2)]), ShapeError, r"tensor 1 has shape \(3, 2\)")
+    yield Failure(lambda: concat([x, blank(3, 2)]), ShapeError, r"tensor 1 has shape \(3, 2\)")
     yield Failure(lambda: concat(x), DTypeError, r"takes a sequence of tensors")
 
 
@@ -578,7 +573,7 @@ def expand_dims(x: Tensor, axis: Axis = 0):
 
 @expand_dims.errors
 def _():
-    yield Failure(lambda: expand_dims(_zeros(2), 2), ShapeError, r"axis 2 is out of range")
+    yield Failure(lambda: expand_dims(blank(2), 2), ShapeError, r"axis 2 is out of range")
 
 
 expand_dims.samples(lambda: (sample((3, 4), axis=1), sample((3,), axis=(0, -1))))
@@ -615,7 +610,7 @@ squeeze.samples(lambda: (sample((3, 1, 4), axis=1), sample((1, 3, 1), axis=None)
 
 @squeeze.errors
 def _():
-    yield Failure(lambda: squeeze(_zeros(2, 3), 1), ShapeError, r"axis 1 of shape \(2, 3\) has siz")
+    yield Failure(lambda: squeeze(blank(2, 3), 1), ShapeError, r"axis 1 of shape \(2, 3\) has siz")
 
 
 def _stack_oracle(arrays, axis=0):
@@ -671,7 +666,7 @@ def _():
 @stack.errors
 def _():
     yield Failure(lambda: stack([]), DTypeError, r"needs at least one tensor")
-    yield Failure(lambda: stack([_zeros(2), _zeros(3)]), ShapeError, r"tensor 1 has shape \(3,\)")
+    yield Failure(lambda: stack([blank(2), blank(3)]), ShapeError, r"tensor 1 has shape \(3,\)")
 
 
 def _split_oracle(x, sizes, axis=0):
@@ -733,7 +728,7 @@ split.samples(lambda: (sample((2, 5), sizes=(2, 0, 3), axis=1), sample((3,), siz
 
 @split.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: split(x, (1, 1), axis=1), ShapeError, r"\(1, 1\) do not add up to axis 1")
     yield Failure(lambda: split(x, (3, -1), axis=0), ShapeError, r"sizes cannot be negative")
 
@@ -761,7 +756,7 @@ def matrix_transpose(x: Tensor):
 
 @matrix_transpose.errors
 def _():
-    yield Failure(lambda: matrix_transpose(_zeros(3)), ShapeError, r"needs at least two axes")
+    yield Failure(lambda: matrix_transpose(blank(3)), ShapeError, r"needs at least two axes")
 
 
 matrix_transpose.samples(lambda: (sample((3, 4)), sample((2, 3, 4))))

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops import reduction
@@ -22,12 +22,6 @@ from helixml.ops.logic import NO_ORDER, equal, isnan, logical_not
 from helixml.ops.movement import as_float, cast
 from helixml.ops.numbers import imag, positive, real
 from helixml.shapes import Axis
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 @composite(oracle=np.nansum)
@@ -275,7 +269,7 @@ for _op in (nansum, nanprod, nanmean, nanmax, nanmin, nanvar, nanstd):
 
     def _errors(op):
         return lambda: (
-            Failure(lambda: op(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range"),
+            Failure(lambda: op(blank(2), axis=1), ShapeError, r"axis 1 is out of range"),
         )
 
     _op.errors(_errors(_op))
@@ -350,7 +344,7 @@ def _():
 
 nan_to_num.errors(
     lambda: (
-        Failure(lambda: nan_to_num(_zeros(2), "a"), DTypeError, r"nan must be a number, not 'a'"),
+        Failure(lambda: nan_to_num(blank(2), "a"), DTypeError, r"nan must be a number, not 'a'"),
         Failure(
             lambda: nan_to_num(np.array([1j]), posinf=np.inf), ValueRangeError, r"'posinf': inf"
         ),

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops import reduction
@@ -19,12 +19,6 @@ from helixml.ops.elementwise import abs, divide, maximum, multiply, pow, sqrt, s
 from helixml.ops.movement import reshape
 from helixml.ops.padding import pad
 from helixml.ops.windows import each, unfold
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _check(op, x, least, **vectors):
@@ -375,41 +369,39 @@ def _():
 
 @group_norm.errors
 def _():
-    x = _zeros(2, 4, 3)
+    x = blank(2, 4, 3)
     yield Failure(lambda: group_norm(x, 3), ShapeError, r"4 channels must divide by groups=3")
-    yield Failure(lambda: group_norm(_zeros(2, 4, 0), 2), ShapeError, r"no axis behind the batch")
-    yield Failure(lambda: group_norm(_zeros(4), 2), ShapeError, r"x is \(4,\), it must be \(b, c, ")
+    yield Failure(lambda: group_norm(blank(2, 4, 0), 2), ShapeError, r"no axis behind the batch")
+    yield Failure(lambda: group_norm(blank(4), 2), ShapeError, r"x is \(4,\), it must be \(b, c, ")
     yield Failure(
-        lambda: group_norm(x, 2, _zeros(3)), ShapeError, r"weight is \(3,\).*must be \(4,\)"
+        lambda: group_norm(x, 2, blank(3)), ShapeError, r"weight is \(3,\).*must be \(4,\)"
     )
     yield Failure(lambda: group_norm(np.ones((2, 4), int), 2), DTypeError, r"x must be a float")
 
 
 @instance_norm.errors
 def _():
-    yield Failure(lambda: instance_norm(_zeros(2, 3)), ShapeError, r"it must be \(b, c, l\.\.\.\)")
-    yield Failure(lambda: instance_norm(_zeros(2, 3, 0)), ShapeError, r"channels are empty")
+    yield Failure(lambda: instance_norm(blank(2, 3)), ShapeError, r"it must be \(b, c, l\.\.\.\)")
+    yield Failure(lambda: instance_norm(blank(2, 3, 0)), ShapeError, r"channels are empty")
 
 
 @batch_norm.errors
 def _():
-    x, one = _zeros(2, 4), _zeros(4)
-    yield Failure(
-        lambda: batch_norm(x, one, _zeros(2)), ShapeError, r"var is \(2,\), x is \(2, 4\)"
-    )
+    x, one = blank(2, 4), blank(4)
+    yield Failure(lambda: batch_norm(x, one, blank(2)), ShapeError, r"var is \(2,\), x is \(2, 4\)")
     yield Failure(lambda: batch_norm(x, one, None), DTypeError, r"var")
 
 
 @local_response_norm.errors
 def _():
-    x = _zeros(2, 4)
+    x = blank(2, 4)
     yield Failure(lambda: local_response_norm(x, 0), ValueRangeError, r"size=0 must be at least 1")
-    yield Failure(lambda: local_response_norm(_zeros(2, 0), 1), ShapeError, r"has no channels")
+    yield Failure(lambda: local_response_norm(blank(2, 0), 1), ShapeError, r"has no channels")
 
 
 @normalize.errors
 def _():
-    x = _zeros(2, 4)
+    x = blank(2, 4)
     yield Failure(lambda: normalize(x, 0), ValueRangeError, r"p=0 must be above 0")
     yield Failure(lambda: normalize(x, axis=2), ShapeError, r"axis 2 is out of range")
-    yield Failure(lambda: normalize(_zeros(2, 0)), ShapeError, r"nothing lies along axis 1")
+    yield Failure(lambda: normalize(blank(2, 0)), ShapeError, r"nothing lies along axis 1")

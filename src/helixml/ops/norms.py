@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, floats, matrix, sample, values
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, floats, matrix, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import ConvergenceError, DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import abs, maximum, pow, sign, where
@@ -27,12 +28,6 @@ from helixml.ops.solving import STACK, WELL_CONDITIONED, inv
 from helixml.shapes import Axis
 
 Array = Any  # a raw array of the backend
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 # Vectors
@@ -143,7 +138,7 @@ def _():
 
 @vector_norm.errors
 def _():
-    x = _zeros(2, 0)
+    x = blank(2, 0)
     yield Failure(lambda: vector_norm(x, axis=2), ShapeError, r"axis 2 is out of range")
     yield Failure(lambda: vector_norm(x, ord=math.inf), ShapeError, r"ord=inf of no entries")
     yield Failure(lambda: vector_norm(x, ord="fro"), DTypeError, r"ord must be a number, not 'fro'")
@@ -232,9 +227,9 @@ def _():
 
 @matrix_norm.errors
 def _():
-    yield Failure(lambda: matrix_norm(_zeros(3)), ShapeError, r"takes matrices")
-    yield Failure(lambda: matrix_norm(_zeros(2, 2), ord=3), ValueRangeError, r"ord=3. Hint: 'fro'")
-    yield Failure(lambda: matrix_norm(_zeros(2, 0), ord=2), ShapeError, r"has no entries|empty|no ")
+    yield Failure(lambda: matrix_norm(blank(3)), ShapeError, r"takes matrices")
+    yield Failure(lambda: matrix_norm(blank(2, 2), ord=3), ValueRangeError, r"ord=3. Hint: 'fro'")
+    yield Failure(lambda: matrix_norm(blank(2, 0), ord=2), ShapeError, r"has no entries|empty|no ")
 
 
 def _norm_oracle(x, ord=None, axis=None, keepdims=False):
@@ -305,7 +300,7 @@ def _():
 
 @norm.errors
 def _():
-    x = _zeros(2, 3, 4)
+    x = blank(2, 3, 4)
     yield Failure(lambda: norm(x, ord=2), ShapeError, r"over axes \(0, 1, 2\) of shape \(2, 3, 4\)")
     yield Failure(lambda: norm(x, axis=3), ShapeError, r"axis 3 is out of range")
     yield Failure(lambda: norm(x, ord=5, axis=(0, 1)), ValueRangeError, r"ord=5")
@@ -358,7 +353,7 @@ def _():
 
 @matrix_rank.errors
 def _():
-    yield Failure(lambda: matrix_rank(_zeros(3)), ShapeError, r"matrix_rank: takes matrices")
+    yield Failure(lambda: matrix_rank(blank(3)), ShapeError, r"matrix_rank: takes matrices")
 
 
 def _cond_oracle(x, ord=2):
@@ -408,7 +403,7 @@ def _():
 
 @cond.errors
 def _():
-    yield Failure(lambda: cond(_zeros(3)), ShapeError, r"takes matrices")
+    yield Failure(lambda: cond(blank(3)), ShapeError, r"takes matrices")
     yield Failure(lambda: cond(np.full((2, 2), np.nan)), ConvergenceError, r"nan or inf")
 
 
@@ -469,5 +464,5 @@ def _():
 
 @cosine_similarity.errors
 def _():
-    yield Failure(lambda: cosine_similarity(_zeros(2), _zeros(3)), ShapeError, r"is not the same")
-    yield Failure(lambda: cosine_similarity(_zeros(), _zeros(3)), ShapeError, r"has no axes")
+    yield Failure(lambda: cosine_similarity(blank(2), blank(3)), ShapeError, r"is not the same")
+    yield Failure(lambda: cosine_similarity(blank(), blank(3)), ShapeError, r"has no axes")

@@ -12,7 +12,8 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core import cost
-from helixml._core.op import composite, primitive
+from helixml._core.composed import composite
+from helixml._core.op import primitive
 from helixml._core.samples import domain, floats, pairs, sample, values
 from helixml._core.tensor import Tensor
 from helixml.ops.elementwise import sign, where

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.indexing import part, place, take
@@ -21,12 +21,6 @@ from helixml.ops.movement import concat
 
 _ALIASES = {"edge": "replicate", "wrap": "circular"}  # NumPy's names
 _MODES = ("constant", "reflect", "replicate", "circular")
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _pad_oracle(x, pad_width, mode="constant", value=0.0):
@@ -196,7 +190,7 @@ def _():
 
 @pad.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     whole = np.zeros((2, 3), np.int8)
     yield Failure(lambda: pad(x, 1, mode="mirror"), ValueRangeError, r"mode='mirror'. Hint: 'cons")
     yield Failure(
@@ -205,7 +199,7 @@ def _():
         r"'reflect' cannot put 3 entries beside the 3 of axis 1 of shape \(2, 3\) with.*at most 2",
     )
     yield Failure(lambda: pad(x, 3, mode="wrap"), ShapeError, r"beside the 2 of axis 0")
-    yield Failure(lambda: pad(_zeros(0), 1, mode="edge"), ShapeError, r"Hint: at most 0")
+    yield Failure(lambda: pad(blank(0), 1, mode="edge"), ShapeError, r"Hint: at most 0")
     yield Failure(lambda: pad(x, -2), ShapeError, r"\(-2, -2\) takes more away than axis 0")
     yield Failure(lambda: pad(x, ((1, 1),) * 3), ShapeError, r"no pair for each of the 2 axes")
     yield Failure(lambda: pad(x, (1, 2, 3)), DTypeError, r"an integer, a pair or pairs")

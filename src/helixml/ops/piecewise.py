@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from helixml._core.op import composite
+from helixml._core.composed import composite
 from helixml._core.samples import Failure, sample, values
 from helixml._core.tensor import Tensor
 from helixml.errors import ShapeError, ValueRangeError

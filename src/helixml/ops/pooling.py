@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.elementwise import multiply, remainder, where
@@ -27,12 +27,6 @@ from helixml.ops.reduction import argmax, sum
 from helixml.ops.windows import each, unfold
 
 Sizes: TypeAlias = int | Sequence[int]
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _windows(op, rank, x, kernel, stride, padding, dilation, ceil_mode):
@@ -697,20 +691,20 @@ adaptive_max_pool3d.samples(lambda: (sample(floats(1, 3, 2, 4, distinct=True), s
 
 @max_pool2d.errors
 def _():
-    x = _zeros(1, 2, 4, 5)
+    x = blank(1, 2, 4, 5)
     yield Failure(
         lambda: max_pool2d(x, 5), ShapeError, r"over 5 entries does not fit into axis 2 of shape"
     )
     yield Failure(lambda: max_pool2d(x, 2, padding=2), ValueRangeError, r"padding=2 is more than h")
     yield Failure(lambda: max_pool2d(x, 0), ValueRangeError, r"kernel=0 must be at least 1")
     yield Failure(lambda: max_pool2d(x, (2, 2, 2)), ShapeError, r"3 numbers for 2 axes")
-    yield Failure(lambda: max_pool2d(_zeros(3), 1), ShapeError, r"x is \(3,\); it must have at l")
-    yield Failure(lambda: avg_pool2d(_zeros(2, 0), 1), ShapeError, r"does not fit into axis 1")
+    yield Failure(lambda: max_pool2d(blank(3), 1), ShapeError, r"x is \(3,\); it must have at l")
+    yield Failure(lambda: avg_pool2d(blank(2, 0), 1), ShapeError, r"does not fit into axis 1")
 
 
 @adaptive_max_pool2d.errors
 def _():
     for op in (adaptive_max_pool2d, adaptive_avg_pool2d):
-        yield Failure(lambda op=op: op(_zeros(3), 1), ShapeError, r"must have at least 2 axes")
-        yield Failure(lambda op=op: op(_zeros(3, 0), 1), ShapeError, r"of which an axis is empty")
-        yield Failure(lambda op=op: op(_zeros(3, 3), (1, 0)), ValueRangeError, r"size=0 must be at")
+        yield Failure(lambda op=op: op(blank(3), 1), ShapeError, r"must have at least 2 axes")
+        yield Failure(lambda op=op: op(blank(3, 0), 1), ShapeError, r"of which an axis is empty")
+        yield Failure(lambda op=op: op(blank(3, 3), (1, 0)), ValueRangeError, r"size=0 must be at")

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, floats, matrix, sample
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, floats, matrix, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import ConvergenceError, DTypeError, ShapeError
 from helixml.ops.decomposition import finite, no_convergence
@@ -21,12 +22,6 @@ from helixml.ops.singular_values import svdvals
 from helixml.ops.solving import STACK, WELL_CONDITIONED, check_system
 
 Array = Any  # a raw array of the backend
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _integers():
@@ -132,9 +127,9 @@ def _():
 
 @pinv.errors
 def _():
-    yield Failure(lambda: pinv(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
+    yield Failure(lambda: pinv(blank(2)), ShapeError, r"takes matrices, \(..., m, n\)")
     yield Failure(lambda: pinv(_integers()), DTypeError, r"takes no int64")
-    yield Failure(lambda: pinv(_zeros(2, 2), rtol="a"), DTypeError, r"rtol must be a number")
+    yield Failure(lambda: pinv(blank(2, 2), rtol="a"), DTypeError, r"rtol must be a number")
     yield Failure(
         lambda: pinv(np.full((2, 2), np.nan)),
         ConvergenceError,
@@ -230,6 +225,6 @@ def _():
 
 @lstsq.errors
 def _():
-    x = _zeros(3, 2)
-    yield Failure(lambda: lstsq(x, _zeros(2)), ShapeError, r"x is \(3, 2\), y is \(2,\); they must")
-    yield Failure(lambda: lstsq(_zeros(3), _zeros(3)), ShapeError, r"lstsq: takes matrices")
+    x = blank(3, 2)
+    yield Failure(lambda: lstsq(x, blank(2)), ShapeError, r"x is \(3, 2\), y is \(2,\); they must")
+    yield Failure(lambda: lstsq(blank(3), blank(3)), ShapeError, r"lstsq: takes matrices")

@@ -12,7 +12,8 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core import cost
-from helixml._core.op import composite, primitive
+from helixml._core.composed import composite
+from helixml._core.op import primitive
 from helixml._core.samples import Failure, Input, integers, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, NotDifferentiableError, ShapeError, ValueRangeError
 from helixml.ops.arrangement import moveaxis
@@ -29,12 +29,6 @@ from helixml.shapes import Axis
 
 Method = Literal["linear", "lower", "higher", "midpoint", "nearest"]
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 class TopK(NamedTuple):
@@ -121,7 +115,7 @@ def _():
 
 @topk.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: topk(x, 4), ValueRangeError, r"k=4 is not in \[0, 3\]")
     yield Failure(lambda: topk(x, -1), ValueRangeError, r"k=-1 is not in")
     yield Failure(lambda: topk(x, 1.5), DTypeError, r"k must be an integer, not 1\.5")
@@ -186,8 +180,8 @@ def _():
 
 @kthvalue.errors
 def _():
-    yield Failure(lambda: kthvalue(_zeros(3), 0), ValueRangeError, r"k=0 is not in \[1, 3\]")
-    yield Failure(lambda: kthvalue(_zeros(), 1), ShapeError, r"a scalar has no axes")
+    yield Failure(lambda: kthvalue(blank(3), 0), ValueRangeError, r"k=0 is not in \[1, 3\]")
+    yield Failure(lambda: kthvalue(blank(), 1), ShapeError, r"a scalar has no axes")
 
 
 class Mode(NamedTuple):
@@ -266,8 +260,8 @@ def _():
 
 @mode.errors
 def _():
-    yield Failure(lambda: mode(_zeros(2, 0)), ShapeError, r"axis 1 of shape \(2, 0\) is empty")
-    yield Failure(lambda: mode(_zeros(2), 1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: mode(blank(2, 0)), ShapeError, r"axis 1 of shape \(2, 0\) is empty")
+    yield Failure(lambda: mode(blank(2), 1), ShapeError, r"axis 1 is out of range")
 
 
 # Quantiles
@@ -494,9 +488,9 @@ for _op in (quantile, nanquantile):
 
 def _bad_axes(op, *q):
     def errors():
-        x = _zeros(2, 3)
+        x = blank(2, 3)
         yield Failure(lambda: op(x, *q, axis=2), ShapeError, r"axis 2 is out of range")
-        yield Failure(lambda: op(_zeros(2, 0), *q, axis=1), ShapeError, r"over an empty axis")
+        yield Failure(lambda: op(blank(2, 0), *q, axis=1), ShapeError, r"over an empty axis")
         if q:
             yield Failure(lambda: op(x, 1.5), ValueRangeError, r"q=1\.5 is not in \[0, 1\]")
             yield Failure(lambda: op(x, np.nan), ValueRangeError, r"q=nan is not in \[0, 1\]")
@@ -505,7 +499,7 @@ def _bad_axes(op, *q):
             yield Failure(
                 lambda: op(x, 0.5, method="up"), ValueRangeError, r"method='up'\. Hint: one of lin"
             )
-            line = _zeros(2)
+            line = blank(2)
             line.requires_grad = True
             yield Failure(lambda: op(x, line), NotDifferentiableError, r"no derivative .* 'q'")
 

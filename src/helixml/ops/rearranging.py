@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError
 from helixml.ops.movement import flip, permute_dims, reshape
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _swapaxes_oracle(x, axis1, axis2):
@@ -57,7 +51,7 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
 
 swapaxes.samples(lambda: (sample((2, 3, 4), axis1=0, axis2=-1), sample((2, 3), axis1=1, axis2=1)))
 swapaxes.errors(
-    lambda: (Failure(lambda: swapaxes(_zeros(2), 0, 1), ShapeError, r"axis 1 is out of range"),)
+    lambda: (Failure(lambda: swapaxes(blank(2), 0, 1), ShapeError, r"axis 1 is out of range"),)
 )
 
 
@@ -115,8 +109,8 @@ def _():
 
 @rot90.errors
 def _():
-    yield Failure(lambda: rot90(_zeros(2)), ShapeError, r"axis 1 is out of range")
-    yield Failure(lambda: rot90(_zeros(2, 2), axes=(0, 0)), ShapeError, r"not two different axes")
+    yield Failure(lambda: rot90(blank(2)), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: rot90(blank(2, 2), axes=(0, 0)), ShapeError, r"not two different axes")
 
 
 def _flipped(name, axis, what, oracle):
@@ -143,7 +137,7 @@ def _flipped(name, axis, what, oracle):
     """
     op = composite(forward, oracle=oracle)
     op.samples(lambda: (sample((2, 3)), sample((2, 3, 4))))
-    op.errors(lambda: (Failure(lambda: op(_zeros()), ShapeError, r"needs more than \d axes"),))
+    op.errors(lambda: (Failure(lambda: op(blank()), ShapeError, r"needs more than \d axes"),))
     return op
 
 
@@ -218,8 +212,8 @@ def _():
 
 @flatten.errors
 def _():
-    yield Failure(lambda: flatten(_zeros(2, 3), 1, 0), ShapeError, r"axis 0 stands before axis 1")
-    yield Failure(lambda: flatten(_zeros(2, 3), 2), ShapeError, r"axis 2 is out of range")
+    yield Failure(lambda: flatten(blank(2, 3), 1, 0), ShapeError, r"axis 0 stands before axis 1")
+    yield Failure(lambda: flatten(blank(2, 3), 2), ShapeError, r"axis 2 is out of range")
 
 
 def _unflatten_oracle(x, axis, sizes):
@@ -264,6 +258,6 @@ def _():
 
 @unflatten.errors
 def _():
-    x = _zeros(2, 6)
+    x = blank(2, 6)
     yield Failure(lambda: unflatten(x, 1, (4, -1)), ShapeError, r"cannot divide evenly")
     yield Failure(lambda: unflatten(x, 2, (2,)), ShapeError, r"axis 2 is out of range")

@@ -13,7 +13,8 @@ import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core import cost
-from helixml._core.op import composite, primitive
+from helixml._core.composed import composite
+from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.dtypes import DTypeLike

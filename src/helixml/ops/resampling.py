@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import add, multiply
@@ -35,12 +35,6 @@ _MODES = {
     "trilinear": 3,
 }
 _SHARPNESS = -0.75  # Keys' a; -0.5 would be exact for parabolas, but this is what PyTorch has
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _cubic(x):
@@ -244,7 +238,7 @@ def _():
 
 @interpolate.errors
 def _():
-    x = _zeros(1, 2, 4)
+    x = blank(1, 2, 4)
     yield Failure(lambda: interpolate(x, 2, mode="lanczos"), ValueRangeError, r"mode='lanczos'. Hi")
     yield Failure(
         lambda: interpolate(x, 2, mode="bilinear"), ShapeError, r"'bilinear' takes 4 axes, \(b, c"
@@ -412,7 +406,7 @@ channel_shuffle.samples(lambda: (sample((2, 6, 2), groups=3), sample((2, 4), gro
 
 @pixel_shuffle.errors
 def _():
-    x = _zeros(1, 3, 4, 5)
+    x = blank(1, 3, 4, 5)
     yield Failure(lambda: pixel_shuffle(x, 2), ShapeError, r"must be \(\.\.\., c \* 4, h, w\)")
     yield Failure(lambda: pixel_shuffle(x, 0), ValueRangeError, r"factor=0 must be at least 1")
     yield Failure(lambda: pixel_unshuffle(x, 2), ShapeError, r"\(1, 3, 4, 5\); with factor=2 it")

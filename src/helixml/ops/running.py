@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, integers, sample, values
 from helixml._core.tensor import Tensor
 from helixml.dtypes import DTypeLike
 from helixml.errors import ShapeError, ValueRangeError
@@ -21,12 +22,6 @@ from helixml.ops.numbers import positive
 from helixml.ops.scan import linear_scan
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _axis(op, axis, rank):
@@ -123,8 +118,8 @@ def _():
 
 @cumulative_sum.errors
 def _():
-    yield Failure(lambda: cumulative_sum(_zeros(2), 1), ShapeError, r"axis 1 is out of range")
-    yield Failure(lambda: cumulative_sum(_zeros()), ShapeError, r"a scalar has no axes")
+    yield Failure(lambda: cumulative_sum(blank(2), 1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: cumulative_sum(blank()), ShapeError, r"a scalar has no axes")
 
 
 def _cumprod_oracle(x, axis=-1, dtype=None, include_initial=False):
@@ -186,8 +181,8 @@ def _():
 
 @cumulative_prod.errors
 def _():
-    yield Failure(lambda: cumulative_prod(_zeros(2), 1), ShapeError, r"axis 1 is out of range")
-    yield Failure(lambda: cumulative_prod(_zeros()), ShapeError, r"a scalar has no axes")
+    yield Failure(lambda: cumulative_prod(blank(2), 1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: cumulative_prod(blank()), ShapeError, r"a scalar has no axes")
 
 
 def _diff_oracle(x, prepend=None, append=None, axis=-1, n=1):
@@ -253,7 +248,7 @@ def _():
 
 @diff.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(lambda: diff(x, n=-1), ValueRangeError, r"n=-1 is negative")
     yield Failure(lambda: diff(x, axis=2), ShapeError, r"axis 2 is out of range")
-    yield Failure(lambda: diff(x, append=_zeros(3, 1)), ShapeError, r"has shape \(3, 1\)")
+    yield Failure(lambda: diff(x, append=blank(3, 1)), ShapeError, r"has shape \(3, 1\)")

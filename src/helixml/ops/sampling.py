@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, Input, floats, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, Input, blank, floats, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import floor, where
@@ -22,12 +22,6 @@ from helixml.ops.indexing import take_along_axis
 from helixml.ops.linalg import matmul
 from helixml.ops.logic import greater_equal, less_equal, logical_and
 from helixml.ops.movement import astype, broadcast_to, matrix_transpose, reshape
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _affine_oracle(theta, size, align_corners=False):
@@ -113,7 +107,7 @@ def _():
 
 @affine_grid.errors
 def _():
-    theta = _zeros(2, 2, 3)
+    theta = blank(2, 2, 3)
     yield Failure(lambda: affine_grid(theta, (1, 1, 2, 2)), ShapeError, r"theta is \(2, 2, 3\)")
     yield Failure(lambda: affine_grid(theta, (2, 1, 2)), ShapeError, r"size=\(2, 1, 2\); they must")
     yield Failure(lambda: affine_grid(theta, (2, 1, 0, 2)), ShapeError, r"that are not 0")
@@ -263,11 +257,11 @@ def _():
 
 @grid_sample.errors
 def _():
-    x, grid = _zeros(2, 1, 3, 3), _zeros(2, 4, 2)
+    x, grid = blank(2, 1, 3, 3), blank(2, 4, 2)
     yield Failure(
-        lambda: grid_sample(x, _zeros(2, 4, 3)), ShapeError, r"grid is \(2, 4, 3\); they must be"
+        lambda: grid_sample(x, blank(2, 4, 3)), ShapeError, r"grid is \(2, 4, 3\); they must be"
     )
-    yield Failure(lambda: grid_sample(x, _zeros(1, 4, 2)), ShapeError, r"grid is \(1, 4, 2\)")
+    yield Failure(lambda: grid_sample(x, blank(1, 4, 2)), ShapeError, r"grid is \(1, 4, 2\)")
     yield Failure(lambda: grid_sample(x, grid, mode="bicubic"), ValueRangeError, r"mode='bicubic'")
     yield Failure(
         lambda: grid_sample(x, grid, padding_mode="reflection"), ValueRangeError, r"='reflection'"

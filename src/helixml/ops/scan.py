@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from helixml import shapes
-from helixml._core.op import composite, primitive
+from helixml._core.composed import composite
+from helixml._core.op import primitive
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError

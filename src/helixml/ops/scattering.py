@@ -10,20 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from helixml import shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, Input, floats, integers, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, Input, blank, floats, integers, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops.indexing import check_indices
 from helixml.ops.updates_at import replaced, updated
 
 Reduce = Literal["add", "multiply", "divide", "power", "max", "min"] | None
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _index(op: str, x: Tensor, indices: Tensor, axis: int) -> tuple[Any, ...]:
@@ -125,13 +119,13 @@ def _():
 
 @scatter.errors
 def _():
-    x, index = _zeros(2, 3), np.array([[0], [2]])
+    x, index = blank(2, 3), np.array([[0], [2]])
     yield Failure(lambda: scatter(x, index[0], 1.0), ShapeError, r"they must agree beyond axis 1")
     yield Failure(
         lambda: scatter(x, index + 1, 1.0), IndexingError, r"3 is out of range for axis 1"
     )
     yield Failure(lambda: scatter(x, index * 0.5, 1.0), DTypeError, r"must be integers")
-    yield Failure(lambda: scatter(x, index, _zeros(2, 2)), ShapeError, r"\(2, 2\) does not fit")
+    yield Failure(lambda: scatter(x, index, blank(2, 2)), ShapeError, r"\(2, 2\) does not fit")
     yield Failure(lambda: scatter(x, index, 1.0, reduce="up"), ValueRangeError, r"how='up'")
     yield Failure(lambda: scatter(x, index, 1.0, 2), ShapeError, r"axis 2 is out of range")
 
@@ -219,7 +213,7 @@ for _op in (put_along_axis, scatter_add):
 
     def _errors(op):
         def errors():
-            x, index = _zeros(2, 3), np.array([[0], [3]])
+            x, index = blank(2, 3), np.array([[0], [3]])
             yield Failure(lambda: op(x, index, 1.0), IndexingError, r"3 is out of range for axis 1")
             yield Failure(lambda: op(x, index[0], 1.0), ShapeError, r"must agree beyond axis 1")
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, Input, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, Input, blank, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import divide, where
@@ -23,12 +24,6 @@ from helixml.ops.movement import as_float, cast
 from helixml.ops.scan import linear_scan
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _prepared(op, x, segment_ids, num_segments, axis):
@@ -354,7 +349,7 @@ for _op in (segment_sum, segment_mean, segment_prod, segment_max, segment_min):
 
     def _errors(op):
         def errors():
-            x = _zeros(3, 2)
+            x = blank(3, 2)
             ids = np.array([0, 1, 2])
             yield Failure(lambda: op(x, ids[:2]), ShapeError, r"\(2,\), axis 0 .* needs \(3,\)")
             yield Failure(lambda: op(x, ids, 2), IndexingError, r"segment id 2 is out of range")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, booleans, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError
 from helixml.ops.indexing import take
@@ -257,11 +257,5 @@ def _():
 
 
 unique.errors(
-    lambda: (Failure(lambda: unique(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range"),)
+    lambda: (Failure(lambda: unique(blank(2), axis=1), ShapeError, r"axis 1 is out of range"),)
 )
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)

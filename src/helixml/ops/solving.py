@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, floats, matrix, sample
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, floats, matrix, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, SingularMatrixError
 from helixml.ops.elementwise import pow, where
@@ -30,12 +31,6 @@ from helixml.ops.numbers import conj, imag
 from helixml.ops.reduction import any, count_nonzero
 
 Array = Any  # a raw array of the backend
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _integer_identity():
@@ -184,10 +179,10 @@ def _():
 
 @triangular_solve.errors
 def _():
-    x, y = _zeros(2, 2), _zeros(2)
+    x, y = blank(2, 2), blank(2)
     yield Failure(lambda: triangular_solve(x, y), SingularMatrixError, r"the matrix has a 0 on its")
-    yield Failure(lambda: triangular_solve(x, _zeros(3)), ShapeError, r"x is \(2, 2\), y is \(3,\)")
-    yield Failure(lambda: triangular_solve(_zeros(2, 3), y), ShapeError, r"takes square matrices")
+    yield Failure(lambda: triangular_solve(x, blank(3)), ShapeError, r"x is \(2, 2\), y is \(3,\)")
+    yield Failure(lambda: triangular_solve(blank(2, 3), y), ShapeError, r"takes square matrices")
     yield Failure(lambda: triangular_solve(_integer_identity(), y), DTypeError, r"takes no int64")
 
 
@@ -243,8 +238,8 @@ def _():
 
 @cholesky_solve.errors
 def _():
-    yield Failure(lambda: cholesky_solve(_zeros(2), _zeros(2)), ShapeError, r"takes matrices")
-    yield Failure(lambda: cholesky_solve(_zeros(2), _zeros(2), upper=True), ShapeError, r"two axes")
+    yield Failure(lambda: cholesky_solve(blank(2), blank(2)), ShapeError, r"takes matrices")
+    yield Failure(lambda: cholesky_solve(blank(2), blank(2), upper=True), ShapeError, r"two axes")
 
 
 # General systems
@@ -322,17 +317,17 @@ def _():
 
 @solve.errors
 def _():
-    x, y = _zeros(2, 2), _zeros(2)
+    x, y = blank(2, 2), blank(2)
     pair = np.array([np.eye(2), _SINGULAR], np.float32)
     yield Failure(lambda: solve(x, y), SingularMatrixError, r"the matrix of shape \(2, 2\) is sing")
     yield Failure(lambda: solve(pair, y), SingularMatrixError, r"matrix \(1,\) of .*Hint: linalg.p")
-    yield Failure(lambda: solve(x, _zeros(3, 2)), ShapeError, r"x is \(2, 2\), y is \(3, 2\); they")
-    yield Failure(lambda: solve(_zeros(2), y), ShapeError, r"takes matrices")
-    yield Failure(lambda: solve(_zeros(2, 3), y), ShapeError, r"takes square matrices")
+    yield Failure(lambda: solve(x, blank(3, 2)), ShapeError, r"x is \(2, 2\), y is \(3, 2\); they")
+    yield Failure(lambda: solve(blank(2), y), ShapeError, r"takes matrices")
+    yield Failure(lambda: solve(blank(2, 3), y), ShapeError, r"takes square matrices")
     yield Failure(lambda: solve(_integer_identity(), y), DTypeError, r"takes no int64. Hint: x.as")
     yield Failure(lambda: solve(x, np.array([1, 2])), DTypeError, r"y is int64")
     yield Failure(
-        lambda: solve(_zeros(3, 2, 2), _zeros(2, 2, 1)), ShapeError, r"solve: .*do not broadcast"
+        lambda: solve(blank(3, 2, 2), blank(2, 2, 1)), ShapeError, r"solve: .*do not broadcast"
     )
 
 
@@ -380,8 +375,8 @@ def square_only(op):
         return options
 
     def errors():
-        yield Failure(lambda: op(_zeros(2)), ShapeError, r"takes matrices, \(..., m, n\)")
-        yield Failure(lambda: op(_zeros(2, 3)), ShapeError, r"takes square matrices.*\(2, 3\)")
+        yield Failure(lambda: op(blank(2)), ShapeError, r"takes matrices, \(..., m, n\)")
+        yield Failure(lambda: op(blank(2, 3)), ShapeError, r"takes square matrices.*\(2, 3\)")
         yield Failure(lambda: op(_integer_identity()), DTypeError, r"takes no int64")
 
     op.errors(errors)
@@ -415,7 +410,7 @@ inv.samples(_square_samples)
 @inv.errors
 def _():
     yield from _bad_matrices()
-    yield Failure(lambda: inv(_zeros(2, 2)), SingularMatrixError, r"inv: the matrix of shape")
+    yield Failure(lambda: inv(blank(2, 2)), SingularMatrixError, r"inv: the matrix of shape")
 
 
 # Determinants
@@ -634,6 +629,6 @@ def _():
 
 @logdet.errors
 def _():
-    yield Failure(lambda: logdet(_zeros(2, 3)), ShapeError, r"takes square matrices")
+    yield Failure(lambda: logdet(blank(2, 3)), ShapeError, r"takes square matrices")
     z = np.eye(2) * 1j
     yield Failure(lambda: logdet(z), DTypeError, r"takes real numbers.*Hint: linalg.slogdet")

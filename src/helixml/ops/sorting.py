@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, Input, booleans, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, Input, blank, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.elementwise import minimum
@@ -20,12 +21,6 @@ from helixml.ops.logic import NO_ORDER, equal, logical_not
 from helixml.ops.movement import astype, reshape
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _sort_oracle(x, axis=-1, descending=False, stable=True):
@@ -76,8 +71,8 @@ def _():
 
 @sort.errors
 def _():
-    yield Failure(lambda: sort(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range")
-    yield Failure(lambda: sort(_zeros()), ShapeError, r"a scalar has no axes")
+    yield Failure(lambda: sort(blank(2), axis=1), ShapeError, r"axis 1 is out of range")
+    yield Failure(lambda: sort(blank()), ShapeError, r"a scalar has no axes")
 
 
 def _searchsorted_oracle(x, y, sorter=None, side="left"):
@@ -147,9 +142,9 @@ def _():
 
 @searchsorted.errors
 def _():
-    x = _zeros(2)
+    x = blank(2)
     yield Failure(lambda: searchsorted(x, x, side="up"), ValueRangeError, r"side='up'")
-    yield Failure(lambda: searchsorted(_zeros(2, 2), x), ShapeError, r"shape is \(2, 2\)")
+    yield Failure(lambda: searchsorted(blank(2, 2), x), ShapeError, r"shape is \(2, 2\)")
     yield Failure(
         lambda: searchsorted(x, x, sorter=np.array([0])), ShapeError, r"sorter is \(1,\), x is"
     )
@@ -251,4 +246,4 @@ def _():
     yield sample((0, 2))
 
 
-nonzero.errors(lambda: (Failure(lambda: nonzero(_zeros()), ShapeError, r"has no positions"),))
+nonzero.errors(lambda: (Failure(lambda: nonzero(blank()), ShapeError, r"has no positions"),))

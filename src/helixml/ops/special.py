@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from helixml._core.op import composite, primitive
+from helixml._core.composed import composite
+from helixml._core.op import primitive
 from helixml._core.samples import domain, floats, sample, values
 from helixml._core.tensor import Tensor
 from helixml.ops.elementwise import chain, exp, square

@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 
 from helixml import shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.movement import concat, reshape, split
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
-
 
 # One more axis
 
@@ -108,9 +101,9 @@ def _joined(name, what, axis, prepare, oracle, shapes_of_samples):
 
     @op.errors
     def _():
-        x = _zeros(2, 3, 4)
+        x = blank(2, 3, 4)
         yield Failure(lambda: op([]), ShapeError, r"needs at least one tensor")
-        yield Failure(lambda: op([x, _zeros(3, 4, 5)]), ShapeError, r"\(3, 4, 5\)")
+        yield Failure(lambda: op([x, blank(3, 4, 5)]), ShapeError, r"\(3, 4, 5\)")
         yield Failure(lambda: op(x), DTypeError, r"takes a sequence of tensors, not Tensor")
 
     return op
@@ -210,7 +203,7 @@ def _():
 
 @array_split.errors
 def _():
-    x = _zeros(4)
+    x = blank(4)
     yield Failure(lambda: array_split(x, 0), ValueRangeError, r"sections=0, must be at least 1")
     yield Failure(lambda: array_split(x, [3, 1]), ValueRangeError, r"\[3, 1\] .* do not ascend")
     yield Failure(lambda: array_split(x, "ab"), DTypeError, r"sequence of integers, not 'ab'")
@@ -261,8 +254,8 @@ def _cut(name, rank, axis, what, oracle):
 
     @op.errors
     def _():
-        yield Failure(lambda: op(_zeros(3, 3, 3), 2), ShapeError, r"does not divide into 2 equal")
-        yield Failure(lambda: op(_zeros(), 1), ShapeError, r"needs at least \d ax.s, the shape is")
+        yield Failure(lambda: op(blank(3, 3, 3), 2), ShapeError, r"does not divide into 2 equal")
+        yield Failure(lambda: op(blank(), 1), ShapeError, r"needs at least \d ax.s, the shape is")
 
     return op
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, NotDifferentiableError, ShapeError, ValueRangeError
 from helixml.ops import reduction
@@ -19,13 +19,6 @@ from helixml.ops.movement import as_float, broadcast_to, cast, reshape
 from helixml.ops.numbers import conj
 from helixml.ops.sorting import searchsorted
 from helixml.shapes import Axis
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
-
 
 _PARTS = "count real(x) or abs(x), with weights real(w), then imag(w)"
 
@@ -71,9 +64,7 @@ def _():
     yield sample(floats(3, 4, distinct=True), axis=0, kinds="uifc")
 
 
-ptp.errors(
-    lambda: (Failure(lambda: ptp(_zeros(2), axis=1), ShapeError, r"axis 1 is out of range"),)
-)
+ptp.errors(lambda: (Failure(lambda: ptp(blank(2), axis=1), ShapeError, r"axis 1 is out of range"),))
 
 
 def _average_oracle(x, weights=None, axis=None, keepdims=False):
@@ -143,10 +134,10 @@ def _():
 
 @average.errors
 def _():
-    x = _zeros(2, 3)
-    yield Failure(lambda: average(x, _zeros(2), axis=1), ShapeError, r"weights are \(2,\), x is")
-    yield Failure(lambda: average(x, _zeros(3)), ShapeError, r"over axes \(0, 1\)")
-    yield Failure(lambda: average(_zeros(0), _zeros(0)), ShapeError, r"over an empty axis")
+    x = blank(2, 3)
+    yield Failure(lambda: average(x, blank(2), axis=1), ShapeError, r"weights are \(2,\), x is")
+    yield Failure(lambda: average(x, blank(3)), ShapeError, r"over axes \(0, 1\)")
+    yield Failure(lambda: average(blank(0), blank(0)), ShapeError, r"over an empty axis")
 
 
 def _cov_oracle(x, rowvar=True, correction=1.0):
@@ -239,10 +230,10 @@ for _op in (cov, corrcoef):
 
     def _errors(op):
         def errors():
-            yield Failure(lambda: op(_zeros(1, 2, 3)), ShapeError, r"a vector or a matrix")
-            yield Failure(lambda: op(_zeros(2, 0)), ShapeError, r"has no observations")
+            yield Failure(lambda: op(blank(1, 2, 3)), ShapeError, r"a vector or a matrix")
+            yield Failure(lambda: op(blank(2, 0)), ShapeError, r"has no observations")
             if op is cov:
-                yield Failure(lambda: op(_zeros(2, 1)), ValueRangeError, r"more than 1\.0 observat")
+                yield Failure(lambda: op(blank(2, 1)), ValueRangeError, r"more than 1\.0 observat")
 
         return errors
 
@@ -321,10 +312,10 @@ def _():
 def _():
     yield Failure(lambda: bincount(np.array([0, -1])), ValueRangeError, r"-1 is negative")
     yield Failure(lambda: bincount(np.array([0]), minlength=-1), ValueRangeError, r"minlength=-1")
-    yield Failure(lambda: bincount(_zeros(2)), DTypeError, r"takes integers, not float32")
+    yield Failure(lambda: bincount(blank(2)), DTypeError, r"takes integers, not float32")
     yield Failure(lambda: bincount(np.array([[1]])), ShapeError, r"takes a vector, .* \(1, 1\)")
     yield Failure(
-        lambda: bincount(np.array([1]), _zeros(2)), ShapeError, r"weights are \(2,\), x is \(1,\)"
+        lambda: bincount(np.array([1]), blank(2)), ShapeError, r"weights are \(2,\), x is \(1,\)"
     )
 
 
@@ -380,8 +371,8 @@ def _():
 
 @digitize.errors
 def _():
-    x = _zeros(2)
-    yield Failure(lambda: digitize(x, _zeros(1, 2)), ShapeError, r"bins must be a vector")
+    x = blank(2)
+    yield Failure(lambda: digitize(x, blank(1, 2)), ShapeError, r"bins must be a vector")
     yield Failure(
         lambda: digitize(x, np.array([0.0, 2.0, 1.0])), ValueRangeError, r"neither ascend nor desc"
     )
@@ -519,10 +510,10 @@ def _():
 
 @histogram.errors
 def _():
-    x = _zeros(2)
+    x = blank(2)
     yield Failure(lambda: histogram(x, bins=0), ValueRangeError, r"bins=0, must be at least 1")
     yield Failure(lambda: histogram(x, bins=[1, 0]), ValueRangeError, r"bins do not ascend")
     yield Failure(lambda: histogram(x, bins=[1]), ShapeError, r"\(1,\), not two edges or more")
     yield Failure(lambda: histogram(x, range=(1, 0)), ValueRangeError, r"from 1\.0 to 0\.0 is none")
     yield Failure(lambda: histogram(x / x), ValueRangeError, r"from nan to nan is none")
-    yield Failure(lambda: histogram(x, _zeros(3)), ShapeError, r"weights are \(3,\), x is \(2,\)")
+    yield Failure(lambda: histogram(x, blank(3)), ShapeError, r"weights are \(3,\), x is \(2,\)")

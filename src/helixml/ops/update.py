@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helixml._core.op import fused
+from helixml._core.composed import fused
 from helixml._core.samples import Failure, floats, sample
 from helixml._core.tensor import Tensor
 from helixml.dtypes import check_floating

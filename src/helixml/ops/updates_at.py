@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import composite
-from helixml._core.samples import Failure, booleans, floats, integers, sample, values
+from helixml._core.composed import composite
+from helixml._core.samples import Failure, blank, booleans, floats, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import DTypeError, IndexingError, ShapeError, ValueRangeError
 from helixml.ops.elementwise import divide, maximum, minimum, multiply, pow, where
@@ -24,12 +24,6 @@ from helixml.ops.movement import broadcast_to, cast, permute_dims, reshape
 from helixml.ops.segments import segment_max, segment_min, segment_prod
 
 How = Literal["add", "multiply", "divide", "power", "max", "min"]
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def _fitted(op: str, value: Tensor, x: Tensor, selection: Selection) -> Tensor:
@@ -152,9 +146,9 @@ def _():
 
 @replaced.errors
 def _():
-    x = _zeros(3, 4)
+    x = blank(3, 4)
     yield Failure(lambda: replaced(x, 3, 1.0), IndexingError, r"shape \(3, 4\) does not take \[3\]")
-    yield Failure(lambda: replaced(x, 0, _zeros(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
+    yield Failure(lambda: replaced(x, 0, blank(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
     yield Failure(lambda: replaced(x, 0.5, 1.0), IndexingError, r"0\.5 cannot index")
     yield Failure(
         lambda: replaced(x, 0, np.array(1j)), DTypeError, r"complex128 to float32 would drop"
@@ -277,10 +271,10 @@ def _():
 
 @updated.errors
 def _():
-    x = _zeros(3, 4)
+    x = blank(3, 4)
     whole = cast(x, "int64")
     yield Failure(lambda: x.at[5].add(1.0), IndexingError, r"5 is out of bounds for axis 0")
-    yield Failure(lambda: x.at[0].max(_zeros(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
+    yield Failure(lambda: x.at[0].max(blank(3)), ShapeError, r"\(3,\) does not fit x\[0\]")
     yield Failure(lambda: whole.at[0].divide(2), DTypeError, r"quotients do not fit .* int64")
     yield Failure(lambda: whole.at[0].add(0.5), DTypeError, r"float32 does not fit .* int64")
     yield Failure(lambda: (x > 0).at[0].add(1), DTypeError, r"not truth values")

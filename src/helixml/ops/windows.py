@@ -13,20 +13,15 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes, shapes
-from helixml._core.op import composite, primitive
-from helixml._core.samples import Failure, floats, sample
+from helixml._core.composed import composite
+from helixml._core.op import primitive
+from helixml._core.samples import Failure, blank, floats, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
 from helixml.ops.movement import permute_dims, reshape
 from helixml.ops.padding import pad
 
 Array = Any
-
-
-def _zeros(*shape):
-    from helixml.ops.creation import zeros
-
-    return zeros(shape)
 
 
 def count_windows(length: int, size: int, step: int, dilation: int) -> int:
@@ -118,7 +113,7 @@ def _():
 
 @unfold.errors
 def _():
-    x = _zeros(2, 4)
+    x = blank(2, 4)
     yield Failure(
         lambda: unfold(x, 3, 1, dilation=2),
         ShapeError,
@@ -209,11 +204,11 @@ def _():
 
 @fold.errors
 def _():
-    x = _zeros(2, 3)
+    x = blank(2, 3)
     yield Failure(
         lambda: fold(x, 3, 2), ShapeError, r"3 entries do not have 2 windows of 3.*from 5 to 6"
     )
-    yield Failure(lambda: fold(_zeros(3), 3), ShapeError, r"x is \(3,\)")
+    yield Failure(lambda: fold(blank(3), 3), ShapeError, r"x is \(3,\)")
     yield Failure(lambda: fold(x, 4, axis=1), ShapeError, r"axis 1 is out of range for 1 dim")
     yield Failure(lambda: fold(x, 4, dilation=0), ValueRangeError, r"dilation=0 must be at least 1")
 
@@ -339,8 +334,8 @@ def _():
 
 @im2col.errors
 def _():
-    x = _zeros(1, 2, 3, 4)
-    yield Failure(lambda: im2col(_zeros(3, 4), 2), ShapeError, r"x is \(3, 4\), it must be")
+    x = blank(1, 2, 3, 4)
+    yield Failure(lambda: im2col(blank(3, 4), 2), ShapeError, r"x is \(3, 4\), it must be")
     yield Failure(lambda: im2col(x, (2, 2, 2)), ShapeError, r"3 numbers for 2 axes")
     yield Failure(lambda: im2col(x, 4), ShapeError, r"does not fit into axis 2")
     yield Failure(lambda: im2col(x, 2, padding=-1), ValueRangeError, r"padding=-1 must be at least")
@@ -426,7 +421,7 @@ def _():
 
 @col2im.errors
 def _():
-    x = _zeros(1, 8, 6)
+    x = blank(1, 8, 6)
     yield Failure(
         lambda: col2im(x, (4, 4), 2), ShapeError, r"has the blocks \(3, 3\), .*\(b, c \* 4, 9\)"
     )

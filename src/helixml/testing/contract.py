@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.op import REGISTRY, Fused
+from helixml._core.composed import Fused
+from helixml._core.op import REGISTRY
 from helixml.backends import registry
 from helixml.backends.base import BackendBase
 from helixml.backends.dispatch import KernelTable

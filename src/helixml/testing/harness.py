@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixml import ops
-from helixml._core.op import REGISTRY, Fused, Op, Primitive
+from helixml._core.composed import Fused
+from helixml._core.op import REGISTRY, Op, Primitive
 from helixml.backends import registry
 from helixml.dtypes import ALL, DType
 from helixml.testing.calls import (
