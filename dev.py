@@ -43,6 +43,9 @@ PEER_PACKAGES = (f"torch=={TORCH}", "numpy", "expecttest", "ml-dtypes", "safeten
 MISSING = 69
 LEAST_PYTHON = (3, 11)
 
+# A process for each core; the tests of one file in one, for some files compile what they test.
+SIDE_BY_SIDE = ["-n", "auto", "--dist", "loadfile"]
+
 # What `test --all` repeats the tests with, beside the compiled build; but not the C tests, which
 # would be the same again.
 OTHER_CONFIGURATIONS = ({"HELIXML_PURE": "1"}, {"HELIXML_KERNELS": "0"})
@@ -213,6 +216,7 @@ def test(arguments: list[str]) -> int:
             return 2
         environment["HELIXML_DEVICE"] = arguments[place + 1]
         del arguments[place : place + 2]
+    arguments = arguments or SIDE_BY_SIDE
     if not everything:
         return run(PYTHON, "-m", "pytest", "-m", "not slow", *arguments, **environment)
     if not all(map(shutil.which, AARCH64_TOOLS)):

@@ -161,6 +161,8 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
     assert command.endswith("-m pytest -m not slow -x")
     assert environment == {"HELIXML_DEVICE": "reference"}
     commands.clear()
+    assert dev.main(["test"]) == 0
+    assert commands.pop()[0].endswith("-m pytest -m not slow -n auto --dist loadfile")
     monkeypatch.setattr(dev, "compiler_file", lambda name: None)
     assert dev.main(["test", "--all"]) == 0
     assert [environment for _, environment in commands] == [
@@ -168,8 +170,8 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
         {"HELIXML_PURE": "1"},
         {"HELIXML_KERNELS": "0"},
     ]
-    assert commands[0][0].endswith("-m pytest")
-    assert commands[1][0].endswith("-m pytest --ignore=tests/native")
+    assert commands[0][0].endswith("-m pytest -n auto --dist loadfile")
+    assert commands[1][0].endswith("-n auto --dist loadfile --ignore=tests/native")
     assert dev.main(["test", "--device"]) == 2
 
 
