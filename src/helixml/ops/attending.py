@@ -96,7 +96,9 @@ def attention(
     Notes
     -----
     Gradient, with P the weights: dv = P^T g, dP = g v^T, the scores' dS = P (dP - sum(dP P)), and
-    dq = scale dS k, dk = scale dS^T q. Takes memory for h l m weights.
+    dq = scale dS k, dk = scale dS^T q. Memory for all h l m
+    weights is needed only with a mask or factors, for fewer than 4 queries, and where there is no
+    kernel.
 
     References
     ----------
@@ -222,8 +224,8 @@ def _(q, k, v, factors, out, needs):
 @attention.samples
 def _():
     inf = math.inf
-    yield sample((2, 3, 4), (2, 5, 4), (2, 5, 3))
     yield sample((2, 4, 3), (2, 4, 3), (2, 4, 3), causal=True)
+    yield sample((2, 3, 4), (2, 5, 4), (2, 5, 3))
     yield sample((4, 2), (4, 2), (4, 1), causal=True, window=2, scale=0.7)
     yield sample((5, 2), (5, 2), (5, 2), window=3)
     yield sample((1, 4, 2, 3), (1, 2, 3, 3), (1, 2, 3, 2), causal=True, offset=1, orders=1)

@@ -29,6 +29,7 @@ except ImportError:
     _extension = None
 else:
     from helixml.backends.cpu.kernels.activation import activation, gate
+    from helixml.backends.cpu.kernels.attention import attention, attention_vjp, takes_heads
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.copying import concat, copy, place
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
@@ -75,6 +76,8 @@ else:
         ("softmax_vjp", softmax_vjp, _FLOATS, takes_axis),
         ("log_softmax", log_softmax, _FLOATS, takes_axis),
         ("log_softmax_vjp", log_softmax_vjp, _FLOATS, takes_axis),
+        ("attention", attention, _FLOATS, takes_heads),
+        ("attention_vjp", attention_vjp, _FLOATS, takes_heads),
         ("cross_entropy", cross_entropy, _FLOATS),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
         ("linear", linear, _FLOATS),

@@ -34,6 +34,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_BAD_TARGET
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
+    int HELIX_ATTENTION_ROWS
     int HELIX_COPY_RUN
     int HELIX_BAD_INDEX, HELIX_SCATTER_COLUMNS
     int HELIX_SCAN_LINES
@@ -93,6 +94,15 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t rows, size
         int logarithm
         helix_rows x, y, g, dx
+
+    ctypedef struct helix_attention:
+        Py_ssize_t batch, heads, kv_heads, queries, keys, width, value_width
+        Py_ssize_t first_key, last_key
+        double scale
+        helix_rows q, k, v, y
+        void *log_sums
+        helix_rows g, dq, dk, dv
+        void *means
 
     ctypedef struct helix_map:
         Py_ssize_t rows, size
@@ -190,6 +200,7 @@ cdef extern from "kernels.h" nogil:
         helix_work conv_forward, conv_backward, conv_time_forward, conv_time_backward
         helix_work norm_forward, norm_backward
         helix_work softmax_forward, softmax_backward
+        helix_work attention_forward, attention_queries, attention_keys
         helix_work map
         helix_work loss_forward, loss_backward
         helix_work copy, sum

@@ -16,6 +16,7 @@ cnp.import_array()
 
 SCAN_STEPS = HELIX_SCAN_STEPS
 CONV_STEPS = HELIX_CONV_STEPS
+ATTENTION_ROWS = HELIX_ATTENTION_ROWS
 SCATTER_COLUMNS = HELIX_SCATTER_COLUMNS
 SCAN_LINES = HELIX_SCAN_LINES
 PHILOX_RUN = HELIX_PHILOX_RUN
@@ -337,6 +338,42 @@ cdef class Softmax:
     def backward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.softmax_backward, &self.call, items, grain)
+
+
+cdef class Attention:
+    """One attention, of arrays (b, heads, rows, width)."""
+
+    cdef helix_attention call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, first_key, last_key, scale, q, k, v, y, log_sums):
+        cdef helix_attention *a = &self.call
+        self.arrays = [q, k, v, y, log_sums]
+        self.table = _table(q)
+        a.batch, a.heads, a.queries, a.width = q.shape
+        a.kv_heads, a.keys, a.value_width = v.shape[1:]
+        a.first_key, a.last_key, a.scale = first_key, last_key, scale
+        a.q, a.k, a.v, a.y = _rows(q), _rows(k), _rows(v), _rows(y)
+        a.log_sums = _data(log_sums)
+
+    def set_gradients(self, g, dq, dk, dv, means):
+        """Add what the backward pass reads (g) and writes."""
+        cdef helix_attention *a = &self.call
+        self.arrays += [g, dq, dk, dv, means]
+        a.g, a.dq, a.dk, a.dv, a.means = _rows(g), _rows(dq), _rows(dk), _rows(dv), _data(means)
+
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.attention_forward, &self.call, items, grain)
+
+    def pull_queries(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of the gradient of q, in ranges of at most ``grain``."""
+        _run(self.table.attention_queries, &self.call, items, grain)
+
+    def pull_keys(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of the gradients of k and v, after `pull_queries`."""
+        _run(self.table.attention_keys, &self.call, items, grain)
 
 
 cdef class Loss:

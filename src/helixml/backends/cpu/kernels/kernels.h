@@ -88,6 +88,23 @@ typedef struct {
     helix_rows g, dx;
 } helix_softmax;
 
+/* Attention; items are (batch, head, run of HELIX_ATTENTION_ROWS rows), rows of keys for their
+   gradients, else of queries. Heads of queries share heads of keys in groups, in order. */
+enum { HELIX_ATTENTION_ROWS = 192 };
+
+typedef struct {
+    ptrdiff_t batch, heads, kv_heads, queries, keys;
+    ptrdiff_t width, value_width;  /* of queries and keys; of values */
+    ptrdiff_t first_key, last_key; /* query i sees keys i + first_key .. i + last_key */
+    double scale;
+    helix_rows q, k, v, y;         /* (b, heads, rows, width) */
+    void *log_sums;                /* (b, h, l): log of the sum of exp(score); also for backward */
+
+    /* backward only */
+    helix_rows g, dq, dk, dv;
+    void *means;                   /* (b, h, l): g . y; written with dq, read with dk and dv */
+} helix_attention;
+
 /* Cross entropy of rows of logits; items are rows. */
 typedef struct {
     ptrdiff_t rows, classes;
@@ -263,6 +280,9 @@ typedef struct {
     KERNEL(norm_backward, variant)                                                          \
     KERNEL(softmax_forward, variant)                                                        \
     KERNEL(softmax_backward, variant)                                                       \
+    KERNEL(attention_forward, variant)                                                      \
+    KERNEL(attention_queries, variant)                                                      \
+    KERNEL(attention_keys, variant)                                                         \
     KERNEL(map, variant)                                                                    \
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
