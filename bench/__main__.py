@@ -42,6 +42,7 @@ NAMES = (
     "activation_memory",
     "trainer_overhead",
     "length_scaling",
+    "long_context",
     "accuracy",
 )
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"

@@ -393,7 +393,9 @@ def test_flops_of_a_training_step_of_a_transformer(layers):
 
     norm = t * 9 * h + (t * h + (t - 1) * h) + (t - 1) * h
     products = 4 * t * (3 * h * h + h * h + 8 * h * h) + (t - 1) * (3 * h + h + 4 * h + h)
-    attention = rows * (d + l * 4 * d + (4 * l - 1) + l + l * 4 * d + d)  # l: what the mask hides
+    attention = rows * (
+        l * 2 * d + (4 * l - 1) + l * 3 * 2 * d + d
+    )  # dP, dS, three products, scale
     gelu = (
         (3 * 2 + 2 + 3 + 3) * t * 4 * h
     )  # three products of two, two by numbers, s, x's four uses

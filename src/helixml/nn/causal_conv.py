@@ -76,5 +76,6 @@ class CausalConv1d(StepByChunk):
                 "Hint: start with init_state(batch)."
             )
         y = self._filter(x, state)
-        seen = hx.concat([state, x.mT], axis=2)
-        return y, seen[:, :, seen.shape[2] - state.shape[2] :]
+        kept = state.shape[2]
+        seen = hx.concat([state, x.mT[:, :, max(0, x.shape[1] - kept) :]], axis=2)
+        return y, seen[:, :, seen.shape[2] - kept :]

@@ -8,8 +8,9 @@
 
 `fitting` holds the general loop, `update` one step of it, `batches` cuts data, `objective` makes
 losses of batches, `callbacks` listen, `checkpoint_store` keeps states. For the language model
-`config` holds the settings, `trainer` the loop, `run` the folder, `sampling` draws text. Both use
-`checkpoint` for what a resume needs and `interrupt`, which turns Ctrl-C into a saved checkpoint.
+`config` holds the settings, `trainer` the loop, `run` the folder, `long_sequences` the loss of
+texts that do not fit at once, `sampling` draws text. Both use `checkpoint` for what a resume needs
+and `interrupt`, which turns Ctrl-C into a saved checkpoint.
 """
 
 from helixml.training import metrics
@@ -22,6 +23,7 @@ from helixml.training.data_parallel import fit_in_parallel
 from helixml.training.early_stopping import EarlyStopping
 from helixml.training.fitting import Fit, fit
 from helixml.training.history import History
+from helixml.training.long_sequences import loss_in_chunks
 from helixml.training.rate_finder import LearningRateSearch, find_learning_rate
 from helixml.training.recomputation import recomputed
 from helixml.training.sampling import sample_bytes
@@ -55,6 +57,7 @@ __all__ = [
     "find_learning_rate",
     "fit",
     "fit_in_parallel",
+    "loss_in_chunks",
     "metrics",
     "plot_png",
     "recomputed",

@@ -99,12 +99,15 @@ class DataSettings:
     text : files read as one text; none means the plays that come with helixml.
     context : bytes in a window of training.
     batch_size : windows in a step.
+    chunk : bytes of a window that the model reads at a time in training, see
+        `training.loss_in_chunks`; 0 reads the whole window.
     held_out_window, held_out_batch : the same for the held-out measurement.
     """
 
     text: tuple[str, ...] = _setting(())
     context: int = _setting(512, least=1)
     batch_size: int = _setting(4, least=1)
+    chunk: int = _setting(0, least=0)
     held_out_window: int = _setting(1024, least=1)
     held_out_batch: int = _setting(16, least=1)
 

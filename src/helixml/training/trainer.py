@@ -17,19 +17,21 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import helixml as hx
 from helixml import optim
 from helixml.data import ByteDataset, TrainingWindows
-from helixml.errors import CheckpointError, DataError, DivergedError, HelixError
+from helixml.errors import CheckpointError, ConfigError, DataError, DivergedError, HelixError
 from helixml.nn import Module
 from helixml.random import Rng
 from helixml.training.byte_model import make_model
 from helixml.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from helixml.training.config import TrainConfig
 from helixml.training.interrupt import Interrupt
+from helixml.training.long_sequences import loss_in_chunks
 from helixml.training.run import Metrics, Run
 from helixml.training.sampling import sample_bytes
 from helixml.training.update import Update
@@ -89,6 +91,11 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, dataset: ByteDataset, steps: int) -> None:
+        if config.data.chunk and config.optim.precision != "float32":
+            raise ConfigError(
+                f"train: data.chunk={config.data.chunk} needs optim.precision='float32', not "
+                f"{config.optim.precision!r}. Hint: set one of them back."
+            )
         self.config = config
         self.dataset = dataset
         self.steps = steps
@@ -104,7 +111,7 @@ class Trainer:
         self.update = Update(
             self.model,
             self.optimizer,
-            _next_byte,
+            partial(_next_byte, chunk=config.data.chunk),
             clip_norm=config.optim.clip_norm or None,
             precision=config.optim.precision,
         )
@@ -282,8 +289,14 @@ def open_dataset(config: TrainConfig) -> ByteDataset:
     return ByteDataset.plays()
 
 
-def _next_byte(model: Callable[[hx.Tensor], hx.Tensor], batch: Any) -> hx.Tensor:  # Any: a pair
+def _next_byte(
+    model: Callable[[hx.Tensor], hx.Tensor],
+    batch: Any,  # Any: a pair
+    chunk: int,
+) -> hx.Tensor:
     inputs, targets = batch
+    if 0 < chunk < inputs.shape[1]:
+        return loss_in_chunks(model, inputs, targets, chunk=chunk)
     loss: hx.Tensor = hx.cross_entropy(model(inputs), targets)
     return loss
 
