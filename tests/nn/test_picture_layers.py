@@ -3,6 +3,8 @@
 Their values and gradients are held to PyTorch's in `test_torch_layers`.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,30 @@ def test_running_statistics_are_not_on_the_tape_and_stay_the_same_objects(rng):
     assert norm.running_mean is held
     assert not held.requires_grad
     assert norm.num_batches_tracked.item() == 1
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "nested checkpoints", "reversible"])
+def test_statistics_move_once_where_a_layer_is_run_again(rng, way):
+    def made():  # what is called, the normalisation
+        layer = nn.Sequential(nn.Linear(3, 3, rng=hx.random.Rng(0)), nn.BatchNorm1d(3))
+        if way == "reversible":
+            other = nn.Linear(3, 3, rng=hx.random.Rng(1))
+            return nn.ReversibleSequence([nn.RevBlock(layer, other)]), layer[1]
+        return layer, layer[1]
+
+    x = rng.normal((5, 6 if way == "reversible" else 3))
+    plain, wanted = made()
+    with hx.no_grad():
+        plain(x)
+    stack, norm = made()
+    if way == "nested checkpoints":
+        stack = partial(hx.autograd.checkpoint, stack)
+    y = stack(x) if way == "reversible" else hx.autograd.checkpoint(stack, x)
+    y.sum().backward()
+    assert norm.num_batches_tracked.item() == 1
+    assert np.array_equal(norm.running_mean, wanted.running_mean)
+    assert np.array_equal(norm.running_var, wanted.running_var)
+    assert not hx.autograd.is_recomputing()
 
 
 def test_evaluation_moves_no_statistics(rng):

@@ -6,7 +6,8 @@ starts with recording on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import wraps
 from typing import Any, TypeVar
@@ -14,11 +15,40 @@ from typing import Any, TypeVar
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 recording: ContextVar[bool] = ContextVar("helixml_recording", default=True)
+again: ContextVar[bool] = ContextVar("helixml_again", default=False)
 
 
 def is_recording() -> bool:
     """Say whether operations on tensors that require gradients are being recorded."""
     return recording.get()
+
+
+def is_recomputing() -> bool:
+    """Say whether a checkpoint runs its function again, or a reversible block its parts.
+
+    What a function does beside its result, such as counting, belongs to the first run alone.
+
+    >>> import helixml as hx
+    >>> seen = []
+    >>> def f(x):
+    ...     seen.append(hx.autograd.is_recomputing())
+    ...     return hx.exp(x)
+    >>> x = hx.tensor(1.0, requires_grad=True)
+    >>> hx.autograd.checkpoint(f, x).backward()
+    >>> seen
+    [False, True]
+    """
+    return again.get()
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Have `is_recomputing` be true inside the ``with`` block: something is done a second time."""
+    token = again.set(True)
+    try:
+        yield
+    finally:
+        again.reset(token)
 
 
 class _RecordingMode:

@@ -5,15 +5,16 @@
 without making them. All of them are thin: the walk is `helixml._core.tape.walk`. `custom_vjp` and
 `numpy_op` give functions a gradient rule of their own. `register_hook` and `retain_grad` look at
 gradients on the way, `saved_hooks` changes how the tape keeps values, `checkpoint` computes them
-again instead. `straight_through` lends a function the gradient of another, `fixed_point`
-and `root` differentiate solutions of equations. `gradient_flow` says where gradients vanish,
-`explain_memory` what the graph keeps.
+again instead, and `is_recomputing` tells a function so. `straight_through` lends a function the
+gradient of another, `fixed_point` and `root` differentiate solutions of equations. `gradient_flow`
+says where gradients vanish, `explain_memory` what the graph keeps.
 """
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
+from helixml._core.modes import is_recomputing, recomputing
 from helixml._core.tensor import OPS
 from helixml.autograd.functions import grad, value_and_grad
 from helixml.autograd.hooks import register_hook, retain_grad
@@ -49,9 +50,11 @@ __all__ = [
     "gradients",
     "hessian",
     "hvp",
+    "is_recomputing",
     "jacobian",
     "jvp",
     "numpy_op",
+    "recomputing",
     "register_hook",
     "retain_grad",
     "root",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from helixml._core import saving, tape
-from helixml._core.modes import enable_grad, no_grad, recording
+from helixml._core.modes import enable_grad, no_grad, recomputing, recording
 from helixml._core.tensor import Tensor
 from helixml.autograd.level import Function
 from helixml.autograd.reverse import alias
@@ -47,9 +47,10 @@ def checkpoint(f: Function, *inputs: Any, **options: Any) -> Any:
 
     Notes
     -----
-    Costs a second forward pass. Random draws (dropout) are those of the first, and no stream goes
-    on. Checkpoints may be nested: the inner ones run again within the outer's second run, and once
-    more when their own values are read. Without recording f just runs.
+    Costs a second forward pass, in which `is_recomputing` is true. Random draws (dropout) are those
+    of the first, and no stream goes on. Checkpoints may be nested: the inner ones run again within
+    the outer's second run, and once more when their own values are read. Without recording f just
+    runs.
 
     References
     ----------
@@ -233,7 +234,8 @@ class _Segment:
             return value
 
         inputs, options = self.form.build(map(self.input_again, self.inputs))
-        with enable_grad(), saved_hooks(put, lambda value: value), self.draws.replay():
+        hooks = saved_hooks(put, lambda value: value)
+        with recomputing(), enable_grad(), hooks, self.draws.replay():
             self.f(*inputs, **options)
         if count != len(self.tokens):
             raise GraphError(

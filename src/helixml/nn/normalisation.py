@@ -196,7 +196,8 @@ class _RunningNorm(Module):
                 f"{type(self).__name__}: x {x.shape} has {n} entries for each mean, of which no "
                 "variance can be taken. Hint: more entries, or eval()."
             )
-        if self.training and x.size and mean is not None and var is not None and count is not None:
+        follows = self.training and not hx.autograd.is_recomputing()
+        if follows and x.size and mean is not None and var is not None and count is not None:
             with hx.no_grad():
                 count.assign_(count + 1)
                 share = 1 / int(count.item()) if self.momentum is None else self.momentum
@@ -256,11 +257,6 @@ class BatchNorm2d(_BatchNorm):
     running_mean, running_var : Buffers, (num_features,), or None; the variance is the unbiased one,
         a sum divided by n - 1.
     num_batches_tracked : Buffer, (), int64, or None.
-
-    Notes
-    -----
-    A checkpoint (`helixml.autograd.checkpoint`) runs the layer twice, and the running statistics
-    move twice.
 
     References
     ----------

@@ -234,7 +234,7 @@ def _reversible(layer: ReversibleSequence, x1: hx.Tensor, x2: hx.Tensor) -> Any:
             given = [values[key] for key in mine]
             if not again:
                 y1, given = y1.detach(), [value.detach() for value in given]
-            with drawn.replay():
+            with drawn.replay(), hx.autograd.recomputing():
                 moved, pulled = _pulled(function, list(mine), y1, given, g2)
             # y2 = x1 + f(x2) and y1 = x2, so that x1 = y2 - f(y1).
             y1, y2 = y2 - moved, y1
