@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <math.h>
+#include <string.h>
 
 enum values { USUAL, LARGE, MINUS_INFINITY, PLUS_INFINITY, SOME_NAN, TINY, VALUES };
 
@@ -63,8 +64,15 @@ static void test_rows(const helix_table *table, ptrdiff_t rows, ptrdiff_t classe
         .losses = losses.data, .top = top.data, .sum = sum.data, .g = g.data,
         .dlogits = {dx.data, 0, 0, stride},
     };
+    /* Half of the cases compute the gradient ahead. */
+    array ahead = new_array(dx.size);
+    int is_ahead = (rows + classes) % 2 == 0;
+    l.dlogits.data = is_ahead ? ahead.data : NULL;
     CHECK(run(table->loss_forward, &l, rows) == 0, "%td rows forward", rows);
+    l.dlogits.data = dx.data;
     CHECK(run(table->loss_backward, &l, rows) == 0, "%td rows backward", rows);
+    if (is_ahead)
+        CHECK(memcmp(ahead.data, dx.data, dx.size * sizeof(real)) == 0, "%td rows ahead", rows);
     wide units = 8 + (wide)classes / 8; /* sums of so many terms in vectors */
     CHECK_ARRAY(losses, units, 1);
     CHECK_ARRAY(top, 0, 0);

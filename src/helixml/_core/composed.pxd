@@ -7,7 +7,7 @@ from helixml._core.tensor cimport Tensor, new_tensor
 
 
 @cython.locals(first=Tensor, value=Tensor, i=Py_ssize_t, tensors=list, arrays=list,
-               differentiates=bint, inputs=tuple, attributes=dict, results=tuple)
+               differentiates=bint, recorded=bint, inputs=tuple, attributes=dict, results=tuple)
 cpdef call_fused(Op op, tuple args, dict kwargs)
 
 

@@ -11,7 +11,7 @@ from helixml import dtypes
 from helixml._core.diagnose import failure, warn_if_widened
 from helixml._core.modes import recording
 from helixml._core.op import Op
-from helixml._core.saving import attach, fit, keep, keep_residual, residual_of, restore
+from helixml._core.saving import attach, fit, hooks, keep, keep_residual, residual_of, restore
 from helixml._core.storage import writer_of
 from helixml._core.tensor import OPS, Tensor, as_tensor, device_mismatch, new_tensor
 from helixml.errors import HelixError
@@ -191,10 +191,15 @@ def call_fused(op, args, kwargs):
             if op.real_only is not None:
                 op.check_real(tensors)
             return op.define(tensors, attributes)
-        results, residuals = kernel(*op.grouped(arrays), **attributes)
         backend = first._backend
+        recorded = differentiates and is_recording()
+        # Saved values that are put away, as those of a checkpoint, would not be put in its place.
+        if recorded and op.name in backend.kernels.preparing and hooks.get() is None:
+            results, residuals = kernel(*op.grouped(arrays), **attributes, recorded=True)
+        else:
+            results, residuals = kernel(*op.grouped(arrays), **attributes)
         outputs = tuple([new_tensor(array, backend) for array in results])
-        if differentiates and is_recording():
+        if recorded:
             kept = tuple([keep_residual(array, results, outputs) for array in residuals])
             saved = (tuple([None if t is None else keep(t) for t in tensors]), kept)
             attach(op, tuple(tensors), attributes, saved, outputs)

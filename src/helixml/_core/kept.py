@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any  # nodes and ops, which are compiled
 
 from helixml._core.saving import Plan
+from helixml.backends.dispatch import Prepared
 
 
 def plan_of(node: Any) -> Any:
@@ -38,7 +39,7 @@ def saved_items(node: Any) -> Iterator[tuple[str, Any]]:
         for i, item in enumerate(tensors):
             yield node.op.input_name(i, len(tensors)), item
         for i, item in enumerate(residuals):
-            yield f"residual {i}", item
+            yield f"residual {i}", item.array if isinstance(item, Prepared) else item
 
 
 def readers(node: Any, name: str) -> tuple[str, ...]:

@@ -11,6 +11,9 @@ Conventions, on raw arrays, inputs in the op's order with ``None`` for those lef
 - ``NAME_vjp(cotangents, needs, inputs, residuals, **attributes) -> gradients``; ``cotangents`` has
   one array or None for each output, ``needs`` says which gradients are wanted, ``gradients`` has
   one array or None for each input; equal gradients may be one array.
+- a kernel that ``prepares`` is called with ``recorded=True`` as well where the call is recorded. It
+  may then compute the gradient ahead, for a cotangent of ones, and give it as a residual in a
+  `Prepared`. The backward kernel that takes it owns it; a second one finds nothing and computes.
 - a kernel of an op that writes in place overwrites those inputs and returns nothing.
 
 Inputs are never modified otherwise. All have one dtype, but those that the op declares to be
@@ -28,7 +31,7 @@ from typing import Any
 from helixml import config
 from helixml.errors import BackendError
 
-__all__ = ["Kernel", "KernelTable"]
+__all__ = ["Kernel", "KernelTable", "Prepared"]
 
 Array = Any  # a raw array of whatever kind the backend uses
 
@@ -46,12 +49,40 @@ class Kernel:
     function : see the module's text.
     dtypes : names of the floating dtypes that it serves.
     when : None, or ``(inputs, attributes) -> bool`` that says whether it can take a call.
+    prepares : whether it may compute the gradient ahead; see the module's text.
     """
 
     name: str
     function: Callable[..., Any]
     dtypes: tuple[str, ...]
     when: Callable[[Sequence[Array], Mapping[str, Any]], bool] | None = None
+    prepares: bool = False
+
+
+class Prepared:
+    """A gradient that was computed ahead; whoever takes it first owns it.
+
+    >>> prepared = Prepared("gradient")
+    >>> prepared.take(), prepared.take()
+    ('gradient', None)
+    """
+
+    __slots__ = ("_arrays",)
+
+    def __init__(self, array: Array) -> None:
+        self._arrays = [array]
+
+    @property
+    def array(self) -> Array | None:
+        """What is there to take, or None."""
+        return self._arrays[0] if self._arrays else None
+
+    def take(self) -> Array | None:
+        """Return the array, once; then None. Of two threads one gets it."""
+        try:
+            return self._arrays.pop()
+        except IndexError:
+            return None
 
 
 class KernelTable:
@@ -63,7 +94,9 @@ class KernelTable:
     """
 
     def __init__(self, kernels: Iterable[Kernel] = ()) -> None:
+        kernels = list(kernels)
         self._kernels: dict[str, Kernel] = {}
+        self.preparing = frozenset(kernel.name for kernel in kernels if kernel.prepares)
         for kernel in kernels:
             if kernel.name in self._kernels:
                 raise BackendError(f"kernels: {kernel.name!r} is declared twice.")

@@ -78,7 +78,7 @@ else:
         ("log_softmax_vjp", log_softmax_vjp, _FLOATS, takes_axis),
         ("attention", attention, _FLOATS, takes_heads),
         ("attention_vjp", attention_vjp, _FLOATS, takes_heads),
-        ("cross_entropy", cross_entropy, _FLOATS),
+        ("cross_entropy", cross_entropy, _FLOATS, None, True),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
         ("linear", linear, _FLOATS),
         ("linear_vjp", linear_vjp, _FLOATS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ import helixml.backends.cpu.kernels._kernels as _kernels
 import helixml.backends.cpu.kernels._small as _small
 from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, contiguous, share, table
+from helixml.backends.dispatch import Prepared
 
 
 def cross_entropy(
@@ -19,7 +21,8 @@ def cross_entropy(
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
-) -> tuple[tuple[Array], tuple[Array, Array]]:
+    recorded: bool = False,
+) -> tuple[tuple[Array], tuple[Array | Prepared, ...]]:
     """Return -log softmax(logits)[target], with smoothed targets, reduced.
 
     Parameters
@@ -31,7 +34,9 @@ def cross_entropy(
     Returns
     -------
     outputs : the loss, () or (...); sums are accumulated in float64.
-    residuals : each row's largest logit and sum of exp(logit - largest), (rows,).
+    residuals : each row's largest logit and sum of exp(logit - largest), (rows,). If ``recorded``,
+        and the reduction leaves a number, also the gradient of the logits, which costs little while
+        a row's exponentials are in the cache.
 
     Raises
     ------
@@ -45,20 +50,24 @@ def cross_entropy(
     count = logits.size // logits.shape[-1] if logits.size else 0
     losses, top, sums = (empty((count,), logits.dtype) for _ in range(3))
     loss = _loss(logits, target, ignore_index, label_smoothing, losses, top, sums)
+    counted = _counted(target, ignore_index) if reduction == "mean" else 1
+    residuals: tuple[Array | Prepared, ...] = top, sums
+    if recorded and reduction != "none":
+        dlogits = empty(logits.shape, logits.dtype)
+        loss.set_gradients(np.full(count, 1 / counted, logits.dtype), table(dlogits))
+        residuals = top, sums, Prepared(dlogits)
     share(loss.forward, count, logits.size)
     if reduction == "none":
-        return (losses.reshape(target.shape),), (top, sums)
-    total = losses.sum(dtype=np.float64)
-    if reduction == "mean":
-        total /= _counted(target, ignore_index)
-    return (np.asarray(total, logits.dtype),), (top, sums)
+        return (losses.reshape(target.shape),), residuals
+    total = losses.sum(dtype=np.float64) / counted
+    return (np.asarray(total, logits.dtype),), residuals
 
 
 def cross_entropy_vjp(
     cotangents: Sequence[Array | None],
     needs: Sequence[bool],
     inputs: Sequence[Array | None],
-    residuals: Sequence[Array],
+    residuals: Sequence[Any],  # arrays, and perhaps a Prepared
     *,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
@@ -67,12 +76,19 @@ def cross_entropy_vjp(
     """Return the gradient of the logits (the target has none)."""
     logits, target = inputs
     (g,) = cotangents
+    top, sums, *prepared = residuals
     assert logits is not None and target is not None and g is not None
     if not needs[0]:
         return None, None
+    ready: Array | None = prepared[0].take() if prepared else None
+    if ready is not None:
+        if g != 1:
+            with np.errstate(all="ignore"):
+                np.multiply(ready, g, out=ready)
+        return ready, None
     if ignore_index is None and reduction != "none":
         few: Array | None = _small.cross_entropy_vjp(
-            g, logits, target, label_smoothing, reduction == "mean", *residuals
+            g, logits, target, label_smoothing, reduction == "mean", top, sums
         )
         if few is not None:
             return few, None
@@ -80,7 +96,7 @@ def cross_entropy_vjp(
         g = np.asarray(g / _counted(target, ignore_index), logits.dtype)
     g_rows = contiguous(np.broadcast_to(g, target.shape)).reshape(-1)
     dlogits = empty(logits.shape, logits.dtype)
-    loss = _loss(logits, target, ignore_index, label_smoothing, None, *residuals)
+    loss = _loss(logits, target, ignore_index, label_smoothing, None, top, sums)
     loss.set_gradients(g_rows, table(dlogits))
     share(loss.backward, g_rows.size, logits.size)
     return dlogits, None

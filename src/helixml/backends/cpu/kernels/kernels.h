@@ -117,7 +117,7 @@ typedef struct {
     void *top, *sum;            /* (rows,): the largest logit, the sum of exp(logit - top); where
                                    ignored, not written and 1 */
 
-    /* backward only */
+    /* backward; forward only if the gradient is to be computed ahead, else NULL */
     const void *g;              /* (rows,): cotangent of each row's loss */
     helix_rows dlogits;
 } helix_loss;

@@ -23,13 +23,28 @@ static real sum_shifted(const real *x, real top, ptrdiff_t size) {
     return sum_lanes(sums);
 }
 
-/* Everything but log(sum). */
+/* The gradient of a row's logits, in whose place dx has exp(x - top). */
+static void finish_row(const helix_loss *l, ptrdiff_t row) {
+    real *dx = row_at(l->dlogits, 0, 0, row), g = ((const real *)l->g)[row];
+    real share = g / ((const real *)l->sum)[row];
+    real even = g * (real)(l->smoothing / (double)l->classes);
+    for (ptrdiff_t i = 0; i < l->classes; i += WIDTH) {
+        ptrdiff_t count = l->classes - i;
+        store_first(dx + i, load_first(dx + i, count) * share - even, count);
+    }
+    dx[l->target[row]] -= (real)(1 - l->smoothing) * g;
+}
+
+/* Everything but log(sum); dlogits too, if they are wanted. */
 static real row_loss(const helix_loss *l, ptrdiff_t row) {
     const real *x = row_at(l->logits, 0, 0, row);
     const real *next = row_at(l->logits, 0, 0, smaller(row + 1, l->rows - 1));
     real largest = largest_entry(x, l->classes);
     ((real *)l->top)[row] = largest;
-    ((real *)l->sum)[row] = sum_exponentials(x, largest, l->classes, NULL, next);
+    real *dx = l->dlogits.data ? row_at(l->dlogits, 0, 0, row) : NULL;
+    ((real *)l->sum)[row] = sum_exponentials(x, largest, l->classes, dx, next);
+    if (dx)
+        finish_row(l, row);
     double loss = (1 - l->smoothing) * (largest - x[l->target[row]]);
     if (l->smoothing != 0)
         loss -= l->smoothing * sum_shifted(x, largest, l->classes) / (double)l->classes;
@@ -46,6 +61,8 @@ int EXPORT(loss_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
         sums[row] = 1;
         if (counts(l, row))
             losses[row] = row_loss(l, row);
+        else if (l->dlogits.data)
+            memset(row_at(l->dlogits, 0, 0, row), 0, l->classes * sizeof(real));
     }
     for (ptrdiff_t row = first; row < last; row += WIDTH) {
         vec logs = log_vec(load_padded(sums + row, last - row, 1));
