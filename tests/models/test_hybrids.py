@@ -167,6 +167,7 @@ def test_positions_in_folders_of_before():
         ({"expert_layer_offset": 2}, r"expert_layer_offset=2, it must be below"),
         ({"num_experts_per_tok": 5}, r"num_experts_per_tok=5 of num_experts=4"),
         ({"num_key_value_heads": 3}, r"num_key_value_heads=3 does not divide 2 heads"),
+        ({"num_key_value_heads": 0}, r"num_key_value_heads=0, it must be an integer >= 1 or null"),
         (
             {"num_attention_heads": 3, "num_key_value_heads": 3},
             r"attention_heads=3 does not divide",
@@ -187,6 +188,7 @@ def test_values_that_no_jamba_has(changes, message):
         ({"block_types": []}, r"block_types=\(\), they must be"),
         ({"block_types": 3}, r"block_types=3, they must be"),
         ({"num_key_value_heads": 3}, r"num_key_value_heads=3 does not divide 2 heads"),
+        ({"lru_width": 2.0}, r"lru_width=2\.0, it must be an integer >= 1 or null"),
         ({"lru_width": 5}, r"num_attention_heads=2 does not divide lru_width=5"),
         ({"intermediate_size": 1}, r"intermediate_size=1, half of it is used"),
         ({"rope_parameters": {"rope_type": "yarn"}}, r"is not offered\. Hint: rope_type 'default'"),

@@ -316,6 +316,11 @@ def test_bytes_are_those_of_operands_and_results():
         assert p.bytes == count
 
 
+def checked(size):
+    """Return the FLOPs of g times a derivative that may be infinite, with the look for that."""
+    return 3 * size + (size - 1)  # finite, not, the product; any
+
+
 @pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("layers", [1, 3])
 def test_flops_of_a_training_step_of_mamba(layers):
@@ -349,7 +354,7 @@ def test_flops_of_a_training_step_of_mamba(layers):
     norm = t * (6 * h + 2) + (2 * t * h + (t - 1) * h)
     convolution = t * d * (2 * k + 2 * k + 6) + d * (t - 1)
     scan = t * d * (15 * n + 3 + 1 + 2 + 4 + 9)
-    decay = d * n + 3 * d * n + (d * n - 1)  # -g; g e^x, after a look for infinities
+    decay = d * n + checked(d * n)  # -g; g e^x
     layer = norm + 2 * products + convolution + scan + decay
     layer += t * d  # u has two uses: the scan and its projection
     ends = norm + 2 * (2 * t * h * v) + t * (3 * v + 1)
@@ -393,9 +398,7 @@ def test_flops_of_a_training_step_of_a_transformer(layers):
 
     norm = t * 9 * h + (t * h + (t - 1) * h) + (t - 1) * h
     products = 4 * t * (3 * h * h + h * h + 8 * h * h) + (t - 1) * (3 * h + h + 4 * h + h)
-    attention = rows * (
-        l * 2 * d + (4 * l - 1) + l * 3 * 2 * d + d
-    )  # dP, dS, three products, scale
+    attention = rows * (l * 4 * d + (4 * l - 1) + l * 4 * d + d)  # dv and dP; dS; dq and dk; scale
     gelu = (
         (3 * 2 + 2 + 3 + 3) * t * 4 * h
     )  # three products of two, two by numbers, s, x's four uses
@@ -465,20 +468,97 @@ def test_flops_of_a_training_step_of_s4d(l, m, rows, length):
     convolution = (2 * b + 1) * d * line + 6 * b * d * bins + 2 * t * d
     forward = 2 * pairs + 3 * continuous + discrete + powers + kernel + convolution + 3 * t * d
 
-    def exp(size):  # g y, after a look for infinities
-        return 4 * size - 1
-
     loss = 1 + 2 * t * d
     bias = t * d + (t - 1) * d
     convolution = (b + 1) * d * (line + bins) + b * d * bins + (b - 1) * d * bins  # of k alone
     kernel = 2 * d * rows * m + 2 * (4 * s * rows * m) + 2 * s * (m + rows)  # real, imaginary parts
     kernel += s * (2 * rows + rows - 1)
     step = s + s + d * (n - 1)  # dt A: both, dt for all states
-    powers = sum(exp(s * size) + s * (2 * size - 1) + step for size in (m, rows))
-    discrete = 2 * s + 2 * s + (3 * s + 2 * exp(s)) + (s + exp(s)) + step + s  # A has two uses
-    continuous = exp(d) + s + exp(s) + s
+    powers = sum(checked(s * size) + s * (2 * size - 1) + step for size in (m, rows))
+    discrete = 2 * s + 2 * s + (3 * s + 2 * checked(s)) + (s + checked(s))
+    discrete += step + s  # A has two uses
+    continuous = checked(d) + s + checked(s) + s
     summed = 2 * (d + s + s)  # three uses each of log_dt, log_A_real, A_imag
     pairs = s + 2 * s
     backward = loss + bias + convolution + kernel + powers + discrete
     backward += 3 * continuous + summed + 2 * pairs
+    assert found == forward + backward + update
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize(("measure", "r"), [("legs", 1), ("legt", 2)])  # r: the rank of P
+@pytest.mark.parametrize(("l", "products", "length"), [(10, 4, 20), (13, 5, 25)])
+def test_flops_of_a_training_step_of_s4(measure, r, l, products, length):
+    b, d, n = 2, 6, 4  # pairs of states; the power l of a matrix takes products; transforms
+    t, s, m = b * l, d * n, 2 * n  # steps, pairs in all channels, states
+    f, q = l // 2 + 1, r + 1  # frequencies; C and the rows of P, as B and those
+    model = hx.nn.S4(d, m, measure=measure, rng=hx.random.Rng(0))
+    y = array(b, l, d)
+    found, update = counted_step(model, lambda: hx.mse_loss(model(y), y))
+
+    pairs = 2 * s  # x + i y of parameters
+    continuous = 3 * s + r * pairs + d  # L = i A_imag - exp, P, dt: found twice
+    # The matrix: m rows of a basis go through (1 - dt/2 A)^-1 (1 + dt/2 A).
+    project, combine = 2 * m * r * s + m * d * r, 2 * m * r * s  # 2 Re P^* h; products with P
+    ahead = d + project + combine + 4 * m * s  # dt/2; h + dt/2 (L h - P P^* h)
+    damped = 3 * s + s + r * s  # R = 1 / (1 - dt/2 L), dt/2 R P
+    inner = 2 * r * r * s + 2 * d * r * r + 2 * d * r**3  # (1 + 2 Re(dt/2 P^* R P))^-1
+    back = m * s + project + 2 * m * d * r * r + combine + m * s  # R h, shares of P, what is left
+    matrix = 2 * m * n + continuous + ahead + damped + inner + back
+    power = products * 2 * d * m**3
+    output = pairs + s + 2 * d * m * m + 2 * d * m  # c = 2 conj C, c - c M^l / e
+    ends = (pairs + s) + pairs  # C again, and B
+    resolvent = 5 * f + s + 3 * d * m * f  # f: two; sin, cos, 2 i sin; dt L; dt / (.. - cos dt L)
+    sums = d * q * q * m + 2 * d * q * q * m * f
+    woodbury = sum(3 * d * f + 3 * d * k * k * f for k in range(1, q))  # weights, k by k sums less
+    line = int(2.5 * l * np.log2(l))
+    inverse_transform = 2 * f + d * f + d * line + 2 * l + d * l  # e^(i f), times; e^(t / l), times
+    kernel = continuous + output + matrix + power + ends
+    kernel += resolvent + sums + woodbury + inverse_transform
+    long, bins = int(2.5 * length * np.log2(length)), length // 2 + 1
+    convolution = (2 * b + 1) * d * long + 6 * b * d * bins + 2 * t * d
+    forward = kernel + convolution + 3 * t * d  # the loss
+
+    def reciprocal(size):  # g (-out / y)
+        return 2 * size + checked(size)
+
+    loss = 1 + 2 * t * d
+    bias = t * d + (t - 1) * d
+    convolution = (b + 1) * d * (long + bins) + b * d * bins + (b - 1) * d * bins  # of k alone
+    inverse_transform = d * l + d * (line + f) + d * f
+    woodbury = 0
+    for k in range(1, q):
+        less = d * k * k * f
+        woodbury += less + less + (2 * less - d * f)  # the sign; by the weight; to it, summed
+        woodbury += 2 * (2 * less - d * k * f)  # to the column and the row, summed
+        woodbury += reciprocal(d * f) + d * f  # the weight, cos / (1 + cos S); to S
+        woodbury += 3 * d * (k + 1) ** 2 * f  # four uses of the sums
+    sums = 2 * (2 * d * q * q * m * f) + 2 * (2 * d * q * q * m - d * q * m)
+    sums += 2 * q * s  # both C, P and B, P are used twice: as they are, and conjugated
+    resolvent = (5 * d * m * f - 1) + (d * m * f - d) + reciprocal(d * m * f)  # of dt; of the poles
+    resolvent += d * m * f + d * m * f + (d * m * f - d * m)  # sign; times cos, summed
+    resolvent += s + (s + s - d) + s  # dt L: two uses; to dt, summed; to L
+    pairs = s + 2 * s
+    ends = (s + 3 + pairs) + pairs  # C / 2, where 2 is looked at for zeros; B
+    output = d * m + d * m + 2 * (2 * d * m * m) + d * m  # sign, 1 / e, product, two uses of c
+    output += (s + s) + s + pairs  # real and imaginary parts; doubled
+    power = products * (2 * 2 * d * m**3 + d * m * m)  # one use of a power more than its first
+    onto_P = 2 * m * r * s + (m - 1) * r * s  # from products with m rows, summed
+    project, combine = m * d * r + onto_P, 2 * m * r * s + onto_P  # onto weights too
+    back = m * s + combine  # the sign
+    back += 2 * m * d * r * r + (2 * m * d * r * r + (m - 1) * d * r * r)  # shares; the inverse
+    back += project + 2 * m * r * s + m * s  # R h, which has two uses
+    back += m * s + (m * s + (m - 1) * s)  # h; R
+    inner = (4 * d * r**3 + d * r * r) + d * r * r + 2 * (2 * r * r * s)
+    damped = r * s + (r * s + (r - 1) * s) + r * s  # dt/2 R P: two uses; to dt/2 R, to P
+    damped += (s + s - d) + s + s + reciprocal(s) + s  # dt/2 R; R: two uses; sign
+    damped += (s + s - d) + s  # dt/2 L
+    ahead = (2 * m * s - d) + m * s  # to dt/2, to L h - P P^* h
+    ahead += m * s + combine + project + (m * s + (m - 1) * s)  # sign; the basis is not learned
+    used = 2 * d + s + 4 * r * s + (d + 3)  # dt/2, L and P have three, two and five uses; dt / 2
+    matrix = (m * s + m * s) + back + inner + damped + ahead + used  # its entries: real, imaginary
+    continuous = checked(d) + s + checked(s) + s + r * pairs
+    summed = (d + r * s) + (d + s + s + 2 * r * s)  # dt and P in the kernel; parameters
+    backward = loss + bias + convolution + inverse_transform + woodbury + sums + resolvent
+    backward += ends + output + power + matrix + 2 * continuous + summed
     assert found == forward + backward + update

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import helixml as hx
-from helixml.models.language_model import LanguageModel
+from helixml.models.language_model import LanguageModel, Parts, output_layer
 from helixml.nn import Embedding, GatedFeedForward, Linear, Module, ModuleList, RMSNorm
-from helixml.nn.sequence import State
+from helixml.nn.sequence import State, read
 
 __all__ = ["BackboneLM"]
 
@@ -42,29 +42,27 @@ class _Layer(Module):
                 linear.weight.assign_(scaled)
 
     def forward(
-        self, stream: hx.Tensor, added: hx.Tensor | None
-    ) -> tuple[hx.Tensor, hx.Tensor, hx.Tensor]:
+        self, stream: hx.Tensor, added: hx.Tensor | None, state: State
+    ) -> tuple[hx.Tensor, hx.Tensor, hx.Tensor, State]:
         """Take in what the layer before made, and make something of the whole.
 
         Parameters
         ----------
         stream : Tensor, (b, l, d), the residual stream.
         added : Tensor, (b, l, d), not yet in the stream; None before the first layer.
+        state : the mixer's, or None.
 
         Returns
         -------
-        The stream as it entered this layer, the stream now, and what is not yet in it.
+        The stream as it entered this layer, the stream now, what is not yet in it, and the mixer's
+        next state.
         """
         entered, normed = self._enter(stream, added)
-        return entered, *self._feed(entered, self.mixer(normed))
-
-    def chunk(
-        self, stream: hx.Tensor, added: hx.Tensor | None, state: State
-    ) -> tuple[hx.Tensor, hx.Tensor, hx.Tensor, State]:
-        """Do the same to a piece of a sequence; return the mixer's next state as well."""
-        entered, normed = self._enter(stream, added)
-        mixed, state = self.mixer.chunk(normed, state)
+        mixed, state = read(self.mixer, normed, state)
         return entered, *self._feed(entered, mixed), state
+
+    def init_state(self, batch: int) -> State:
+        return self.mixer.init_state(batch)
 
     def _enter(self, stream: hx.Tensor, added: hx.Tensor | None) -> tuple[hx.Tensor, hx.Tensor]:
         """Return the sum and the sum normalised."""
@@ -121,34 +119,20 @@ class BackboneLM(LanguageModel):
         rng = rng or hx.random.default_rng()
         self.config = config
         self.backbone = _Backbone(config, mixer, hidden, rng)
-        self.lm_head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, config.vocab_size, False, rng)
-        )
+        self.lm_head = output_layer(config, config.hidden_size, rng)
+
+    def _parts(self) -> Parts:
+        parts = self.backbone
+        return Parts(parts.embeddings, parts.layers, parts.norm_f, self.lm_head)
 
     def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
         """Return the residual stream after each layer, the normalised end, and the next state."""
-        stream = self.backbone.embeddings(ids)
-        streams = []
+        stream = self._embed(ids, state)
         added: Any = None  # Any: from the first layer on a Tensor, what the last block adds
-        states = []
-        for number, layer in enumerate(self.backbone.layers):
-            if state is None:
-                entered, stream, added = layer(stream, added)
-            else:
-                entered, stream, added, after = layer.chunk(stream, added, state[number])
-                states.append(after)
+        streams, states = [], []
+        for layer, before in zip(self.backbone.layers, self._states(state), strict=True):
+            entered, stream, added, after = layer(stream, added, before)
             streams.append(entered)
+            states.append(after)
         end, stream = self.backbone.norm_f.add(added, stream)
         return [*streams[1:], stream, end], states
-
-    def logits(self, end: hx.Tensor) -> hx.Tensor:
-        """Return logits, (..., hidden_size) to (..., vocab_size)."""
-        weight = self.backbone.embeddings.weight if self.lm_head is None else self.lm_head.weight
-        logits: hx.Tensor = end @ weight.mT
-        return logits
-
-    def init_state(self, batch: int) -> State:
-        """Return the state before anything was read: one entry a layer."""
-        return [layer.mixer.init_state(batch) for layer in self.backbone.layers]

@@ -1,8 +1,8 @@
 """ModelConfig: what the configurations of all models share.
 
 A configuration is a frozen dataclass whose fields are the keys of Hugging Face's ``config.json``.
-Fields of integers, floats and booleans are checked by their annotations; each model's own file has
-its fields and what must hold between them. Knows nothing of models.
+Fields of numbers and booleans are checked by their annotations; each model's own file has its
+fields and what must hold between them. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ __all__ = ["ModelConfig"]
 class ModelConfig:
     """Base of the models' configurations.
 
-    An "int" field is at least 1, or its ``metadata["least"]``; a "float" field is above 0.
+    An "int" field is at least 1, or its ``metadata["least"]``, an "int | None" field may be None; a
+    "float" field is above 0, a "float | int" field is a share, from 0 to below 1.
 
     Attributes
     ----------
@@ -38,11 +39,15 @@ class ModelConfig:
             value = getattr(self, field.name)
             if field.type == "bool":
                 fits, wanted = isinstance(value, bool), "true or false"
-            elif field.type == "int":
+            elif field.type in ("int", "int | None"):
                 least = field.metadata.get("least", 1)
                 fits, wanted = _is_number(value, int) and value >= least, f"an integer >= {least}"
+                if field.type != "int":
+                    fits, wanted = fits or value is None, f"{wanted} or null"
             elif field.type == "float":
                 fits, wanted = _is_number(value, int | float) and 0 < value < math.inf, "above 0"
+            elif field.type == "float | int":
+                fits, wanted = _is_number(value, int | float) and 0 <= value < 1, "in [0, 1)"
             else:  # the model's own configuration knows
                 continue
             if not fits:

@@ -9,18 +9,17 @@ from typing import Any, ClassVar, Literal
 import helixml as hx
 from helixml.errors import ShapeError
 from helixml.models.config import ModelConfig
-from helixml.models.language_model import LanguageModel
+from helixml.models.language_model import LanguageModel, Parts, output_layer
 from helixml.nn import (
     Attention,
     Dropout,
     Embedding,
     LayerNorm,
-    Linear,
     Module,
     ModuleList,
     Parameter,
 )
-from helixml.nn.sequence import State, check_sequence
+from helixml.nn.sequence import State, check_sequence, read
 from helixml.quantization import StoredMatrix
 
 __all__ = ["Gpt2Config", "Gpt2LM"]
@@ -78,18 +77,11 @@ class Gpt2Config(ModelConfig):
         super().__post_init__()
         if self.n_embd % self.n_head:
             raise self.error(f"n_head={self.n_head} does not divide n_embd={self.n_embd}.")
-        inner = self.n_inner
-        if inner is not None and (type(inner) is not int or inner < 1):
-            raise self.error(f"n_inner={inner!r}, it must be an integer >= 1 or null.")
         if self.activation_function not in _ACTIVATIONS:
             raise self.error(
                 f"activation_function={self.activation_function!r} is not offered. "
                 f"Hint: {', '.join(_ACTIVATIONS)}."
             )
-        for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop"):
-            share = getattr(self, name)
-            if type(share) not in (int, float) or not 0 <= share < 1:
-                raise self.error(f"{name}={share!r}, it must be in [0, 1).")
 
     @property
     def num_hidden_layers(self) -> int:
@@ -176,12 +168,12 @@ class _Block(Module):
 
     def forward(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         normed = self.ln_1(x)
-        if state is None:
-            read = self.attn(normed)
-        else:
-            read, state = self.attn.chunk(normed, state)
-        x = x + self.dropout(read)
+        heard, state = read(self.attn, normed, state)
+        x = x + self.dropout(heard)
         return x + self.dropout(self.mlp(self.ln_2(x))), state
+
+    def init_state(self, batch: int) -> State:
+        return self.attn.init_state(batch)
 
 
 class _Transformer(Module):
@@ -223,19 +215,14 @@ class Gpt2LM(LanguageModel):
         rng = rng or hx.random.default_rng()
         self.config = config
         self.transformer = _Transformer(config, rng)
-        self.lm_head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.n_embd, config.vocab_size, False, rng)
-        )
+        self.lm_head = output_layer(config, config.n_embd, rng)
 
-    def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
-        """Return the residual stream after each layer, the normalised end, and the next state.
+    def _parts(self) -> Parts:
+        parts = self.transformer
+        return Parts(parts.wte, parts.h, parts.ln_f, self.lm_head)
 
-        Raises
-        ------
-        ShapeError : the text is longer than ``n_positions``.
-        """
+    def _embed(self, ids: hx.Tensor, state: State) -> hx.Tensor:
+        """Add positions; raise ShapeError for a text that is longer than ``n_positions``."""
         start = 0 if state is None else state[0][0].shape[2]  # as many keys as tokens were read
         end = start + ids.shape[1]
         if end > self.config.n_positions:
@@ -244,21 +231,5 @@ class Gpt2LM(LanguageModel):
                 f"{self.config.n_positions}. Hint: read its last part alone."
             )
         parts = self.transformer
-        stream = parts.drop(parts.wte(ids) + parts.wpe.weight[start:end])
-        streams = []
-        states = []
-        for number, block in enumerate(parts.h):
-            stream, layer_state = block(stream, None if state is None else state[number])
-            streams.append(stream)
-            states.append(layer_state)
-        return [*streams, parts.ln_f(stream)], states
-
-    def logits(self, end: hx.Tensor) -> hx.Tensor:
-        """Return logits, (..., n_embd) to (..., vocab_size)."""
-        weight = self.transformer.wte.weight if self.lm_head is None else self.lm_head.weight
-        logits: hx.Tensor = end @ weight.mT
-        return logits
-
-    def init_state(self, batch: int) -> State:
-        """Return the state before anything was read: keys and values of each layer."""
-        return [block.attn.init_state(batch) for block in self.transformer.h]
+        stream: hx.Tensor = parts.drop(parts.wte(ids) + parts.wpe.weight[start:end])
+        return stream

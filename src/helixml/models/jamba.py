@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Self
 
 import helixml as hx
 from helixml.models.config import ModelConfig
-from helixml.models.language_model import LanguageModel
+from helixml.models.language_model import LanguageModel, Parts, output_layer
 from helixml.nn import (
     Embedding,
     GatedFeedForward,
-    Linear,
     MambaBlock,
     MixtureOfExperts,
     Module,
@@ -21,7 +20,7 @@ from helixml.nn import (
     RMSNorm,
     TopKRouter,
 )
-from helixml.nn.sequence import State
+from helixml.nn.sequence import State, read
 
 __all__ = ["JambaConfig", "JambaLM"]
 
@@ -92,13 +91,10 @@ class JambaConfig(ModelConfig):
                 f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}."
             )
         heads, groups = self.num_attention_heads, self.num_key_value_heads
-        if groups is not None and (type(groups) is not int or groups < 1 or heads % groups):
-            raise self.error(f"num_key_value_heads={groups!r} does not divide {heads} heads.")
+        if groups is not None and heads % groups:
+            raise self.error(f"num_key_value_heads={groups} does not divide {heads} heads.")
         if self.hidden_size % heads:
             raise self.error(f"num_attention_heads={heads} does not divide {self.hidden_size}.")
-        share = self.attention_dropout
-        if type(share) not in (int, float) or not 0 <= share < 1:
-            raise self.error(f"attention_dropout={share!r}, it must be in [0, 1).")
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
@@ -188,12 +184,12 @@ class _Layer(Module):
 
     def forward(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         normed = self.input_layernorm(x)
-        if state is None:
-            mixed = self.mixer()(normed)
-        else:
-            mixed, state = self.mixer().chunk(normed, state)
+        mixed, state = read(self.mixer(), normed, state)
         normed, x = self.pre_ff_layernorm.add(mixed, x)  # x + mixed, and it normalised
         return x + self.feed_forward(normed), state
+
+    def init_state(self, batch: int) -> State:
+        return self.mixer().init_state(batch)
 
 
 class _Stack(Module):
@@ -241,29 +237,8 @@ class JambaLM(LanguageModel):
         rng = rng or hx.random.default_rng()
         self.config = config
         self.model = _Stack(config, rng)
-        self.lm_head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, config.vocab_size, False, rng)
-        )
+        self.lm_head = output_layer(config, config.hidden_size, rng)
 
-    def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
-        """Return the residual stream after each layer, the normalised end, and the next state."""
-        stream = self.model.embed_tokens(ids)
-        streams = []
-        states = []
-        for number, layer in enumerate(self.model.layers):
-            stream, layer_state = layer(stream, None if state is None else state[number])
-            streams.append(stream)
-            states.append(layer_state)
-        return [*streams, self.model.final_layernorm(stream)], states
-
-    def logits(self, end: hx.Tensor) -> hx.Tensor:
-        """Return logits, (..., hidden_size) to (..., vocab_size)."""
-        weight = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        logits: hx.Tensor = end @ weight.mT
-        return logits
-
-    def init_state(self, batch: int) -> State:
-        """Return the state before anything was read, one entry a layer."""
-        return [layer.mixer().init_state(batch) for layer in self.model.layers]
+    def _parts(self) -> Parts:
+        parts = self.model
+        return Parts(parts.embed_tokens, parts.layers, parts.final_layernorm, self.lm_head)

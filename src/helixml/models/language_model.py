@@ -1,14 +1,14 @@
 """LanguageModel: what every language model answers, whatever its layers are.
 
-A model gives three methods, `run`, `logits` and `init_state`; reading in pieces, drawing text and
-saving follow from them.
+A model names its parts, and does what is its own in `run`, `logits` and `init_state`; reading in
+pieces, drawing text and saving follow from these three.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import helixml as hx
 from helixml.errors import ConfigError, DTypeError, ShapeError, ValueRangeError
@@ -16,11 +16,34 @@ from helixml.models.beam_search import search
 from helixml.models.generation import Stop, Stops, check_prompt, one_by_one, until
 from helixml.models.sampling import Sampling
 from helixml.models.speculation import check_draft, speculate
-from helixml.nn import Module
+from helixml.nn import Embedding, Linear, Module, ModuleList
 from helixml.nn.sequence import State, check_state
 from helixml.quantization import STORED, StoredMatrix, store_weights
 
-__all__ = ["LanguageModel"]
+__all__ = ["LanguageModel", "Parts", "output_layer"]
+
+
+class Parts(NamedTuple):
+    """What most language models are made of, whatever they call it.
+
+    Attributes
+    ----------
+    embedding : tokens, (b, l), to the residual stream, (b, l, d).
+    layers : each maps a stream and a state, or None, to the next of both, and has `init_state`.
+    norm : of the stream after the last layer.
+    output : to logits, or None: the embedding's transpose is that.
+    """
+
+    embedding: Embedding
+    layers: ModuleList
+    norm: Module
+    output: Linear | None
+
+
+def output_layer(config: Any, features: int, rng: hx.random.Rng) -> Linear | None:
+    """Return the map to logits, or None where the embedding's transpose is that."""
+    tied = config.tie_word_embeddings
+    return None if tied else Linear(features, config.vocab_size, False, rng)
 
 
 class LanguageModel(Module):
@@ -37,8 +60,32 @@ class LanguageModel(Module):
     weights_dtype: Literal["int8", "bfloat16"] | None = None
     stored_kinds: ClassVar[Mapping[type[Module], type[StoredMatrix]]] = STORED
 
+    def _parts(self) -> Parts:
+        """Return the parts; every model names its own."""
+        raise ConfigError(
+            f"{type(self).__name__}: this model has no _parts(). "
+            "Hint: or else it needs run(), logits() and init_state() of its own."
+        )
+
+    def _embed(self, ids: hx.Tensor, state: State) -> hx.Tensor:
+        """Return the residual stream before the first layer, (b, l, d)."""
+        stream: hx.Tensor = self._parts().embedding(ids)
+        return stream
+
+    def _states(self, state: State) -> State:
+        """Return the state of each layer; None for all where the whole text is read."""
+        if state is None:
+            return [None] * self.config.num_hidden_layers
+        for number, part in enumerate(state):
+            if part is None:
+                raise ShapeError(
+                    f"{type(self).__name__}: the state of layer {number} is None. "
+                    "Hint: start with init_state(batch), go on with what chunk and step return."
+                )
+        return state
+
     def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
-        """Read tokens; every model defines its own.
+        """Read tokens.
 
         Parameters
         ----------
@@ -50,15 +97,25 @@ class LanguageModel(Module):
         streams : the residual stream after each layer, and last what `logits` reads, (b, l, d).
         state : one entry a layer; of no meaning where None was given.
         """
-        raise ConfigError(f"{type(self).__name__}: this model has no run().")
+        parts, past = self._parts(), self._states(state)
+        stream = self._embed(ids, state)
+        streams, states = [], []
+        for layer, before in zip(parts.layers, past, strict=True):
+            stream, after = layer(stream, before)
+            streams.append(stream)
+            states.append(after)
+        return [*streams, parts.norm(stream)], states
 
     def logits(self, end: hx.Tensor) -> hx.Tensor:
-        """Return logits, (..., d) to (..., vocab_size); every model defines its own."""
-        raise ConfigError(f"{type(self).__name__}: this model has no logits().")
+        """Return logits, (..., d) to (..., vocab_size)."""
+        parts = self._parts()
+        table = parts.embedding if parts.output is None else parts.output
+        logits: hx.Tensor = end @ table.weight.mT
+        return logits
 
     def init_state(self, batch: int) -> State:
-        """Return the state before anything was read, one entry a layer; each model has its own."""
-        raise ConfigError(f"{type(self).__name__}: this model has no init_state().")
+        """Return the state before anything was read, one entry a layer."""
+        return [layer.init_state(batch) for layer in self._parts().layers]
 
     def _check(self, ids: hx.Tensor, wanted: tuple[str, ...] = ("b", "l")) -> None:
         name = type(self).__name__

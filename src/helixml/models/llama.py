@@ -10,11 +10,10 @@ from typing import Any, ClassVar, Self
 import helixml as hx
 from helixml.errors import ValueRangeError
 from helixml.models.config import ModelConfig
-from helixml.models.language_model import LanguageModel
+from helixml.models.language_model import LanguageModel, Parts, output_layer
 from helixml.nn import (
     Embedding,
     GatedFeedForward,
-    Linear,
     Module,
     ModuleList,
     MultiHeadAttention,
@@ -24,7 +23,7 @@ from helixml.nn import (
     rotary_frequencies,
     yarn_frequencies,
 )
-from helixml.nn.sequence import State
+from helixml.nn.sequence import State, read
 
 __all__ = ["LlamaConfig", "LlamaLM"]
 
@@ -80,10 +79,6 @@ class LlamaConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_key_value_heads", "head_dim"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise self.error(f"{name}={value!r}, it must be an integer >= 1 or null.")
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if groups is not None and heads % groups:
             raise self.error(f"num_key_value_heads={groups} does not divide {heads} heads.")
@@ -93,9 +88,6 @@ class LlamaConfig(ModelConfig):
             )
         if self.hidden_act not in ("silu", "gelu", "relu"):
             raise self.error(f"hidden_act={self.hidden_act!r} is not offered.")
-        share = self.attention_dropout
-        if type(share) not in (int, float) or not 0 <= share < 1:
-            raise self.error(f"attention_dropout={share!r}, it must be in [0, 1).")
         self.rotary()
 
     @classmethod
@@ -212,12 +204,12 @@ class _Layer(Module):
 
     def forward(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         normed = self.input_layernorm(x)
-        if state is None:
-            read = self.self_attn(normed)
-        else:
-            read, state = self.self_attn.chunk(normed, state)
-        normed, x = self.post_attention_layernorm.add(read, x)  # x + read, and it normalised
+        heard, state = read(self.self_attn, normed, state)
+        normed, x = self.post_attention_layernorm.add(heard, x)  # x + heard, and it normalised
         return x + self.mlp(normed), state
+
+    def init_state(self, batch: int) -> State:
+        return self.self_attn.init_state(batch)
 
 
 class _Stack(Module):
@@ -259,29 +251,8 @@ class LlamaLM(LanguageModel):
         rng = rng or hx.random.default_rng()
         self.config = config
         self.model = _Stack(config, rng)
-        self.lm_head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, config.vocab_size, False, rng)
-        )
+        self.lm_head = output_layer(config, config.hidden_size, rng)
 
-    def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
-        """Return the residual stream after each layer, the normalised end, and the next state."""
-        stream = self.model.embed_tokens(ids)
-        streams = []
-        states = []
-        for number, layer in enumerate(self.model.layers):
-            stream, layer_state = layer(stream, None if state is None else state[number])
-            streams.append(stream)
-            states.append(layer_state)
-        return [*streams, self.model.norm(stream)], states
-
-    def logits(self, end: hx.Tensor) -> hx.Tensor:
-        """Return logits, (..., hidden_size) to (..., vocab_size)."""
-        weight = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        logits: hx.Tensor = end @ weight.mT
-        return logits
-
-    def init_state(self, batch: int) -> State:
-        """Return the state before anything was read: keys and values of each layer."""
-        return [layer.self_attn.init_state(batch) for layer in self.model.layers]
+    def _parts(self) -> Parts:
+        parts = self.model
+        return Parts(parts.embed_tokens, parts.layers, parts.norm, self.lm_head)

@@ -29,12 +29,6 @@ class MistralConfig(LlamaConfig):
 
     sliding_window: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        window = self.sliding_window
-        if window is not None and (type(window) is not int or window < 1):
-            raise self.error(f"sliding_window={window!r}, it must be an integer >= 1 or null.")
-
     def window(self, layer: int) -> int | None:
         """Return how many positions a layer sees."""
         return self.sliding_window

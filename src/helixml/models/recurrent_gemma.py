@@ -9,12 +9,11 @@ from typing import Any, ClassVar, Self
 
 import helixml as hx
 from helixml.models.config import ModelConfig
-from helixml.models.language_model import LanguageModel
+from helixml.models.language_model import LanguageModel, Parts, output_layer
 from helixml.nn import (
     Embedding,
     GatedFeedForward,
     GriffinBlock,
-    Linear,
     Module,
     ModuleList,
     MultiHeadAttention,
@@ -22,7 +21,7 @@ from helixml.nn import (
     Rotary,
     rotary_frequencies,
 )
-from helixml.nn.sequence import State
+from helixml.nn.sequence import State, read
 
 __all__ = ["RecurrentGemmaConfig", "RecurrentGemmaLM"]
 
@@ -86,12 +85,12 @@ class RecurrentGemmaConfig(ModelConfig):
         if not isinstance(types, tuple) or not types or not set(map(str, types)) <= known:
             raise self.error(f"block_types={types!r}, they must be of {sorted(known)}.")
         heads, groups = self.num_attention_heads, self.num_key_value_heads
-        if groups is not None and (type(groups) is not int or groups < 1 or heads % groups):
-            raise self.error(f"num_key_value_heads={groups!r} does not divide {heads} heads.")
+        if groups is not None and heads % groups:
+            raise self.error(f"num_key_value_heads={groups} does not divide {heads} heads.")
         for name in ("hidden_size", "lru_width"):
             size = getattr(self, name)
-            if size is not None and (type(size) is not int or size < 1 or size % heads):
-                raise self.error(f"num_attention_heads={heads} does not divide {name}={size!r}.")
+            if size is not None and size % heads:
+                raise self.error(f"num_attention_heads={heads} does not divide {name}={size}.")
         if self.intermediate_size < 2:
             raise self.error(f"intermediate_size={self.intermediate_size}, half of it is used.")
         if self.partial_rotary_factor > 1 or not self.turned or self.turned % 2:
@@ -99,9 +98,6 @@ class RecurrentGemmaConfig(ModelConfig):
                 f"partial_rotary_factor={self.partial_rotary_factor} turns {self.turned} features "
                 f"of {self.hidden_size // heads}; their number must be even, and at least 2."
             )
-        share = self.attention_dropout
-        if type(share) not in (int, float) or not 0 <= share < 1:
-            raise self.error(f"attention_dropout={share!r}, it must be in [0, 1).")
 
     @property
     def turned(self) -> int:
@@ -180,12 +176,12 @@ class _Layer(Module):
 
     def forward(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         normed = self.temporal_pre_norm(x)
-        if state is None:
-            mixed = self.temporal_block(normed)
-        else:
-            mixed, state = self.temporal_block.chunk(normed, state)
+        mixed, state = read(self.temporal_block, normed, state)
         x = x + mixed
         return x + self.mlp_block(self.channel_pre_norm(x)), state
+
+    def init_state(self, batch: int) -> State:
+        return self.temporal_block.init_state(batch)
 
 
 class _Stack(Module):
@@ -229,31 +225,18 @@ class RecurrentGemmaLM(LanguageModel):
         rng = rng or hx.random.default_rng()
         self.config = config
         self.model = _Stack(config, rng)
-        self.lm_head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, config.vocab_size, False, rng)
-        )
+        self.lm_head = output_layer(config, config.hidden_size, rng)
         self.scale = float(hx.tensor(math.sqrt(config.hidden_size), dtype="bfloat16").item())
 
-    def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
-        """Return the residual stream after each layer, the normalised end, and the next state."""
-        stream = self.model.embed_tokens(ids) * self.scale
-        streams = []
-        states = []
-        for number, layer in enumerate(self.model.layers):
-            stream, layer_state = layer(stream, None if state is None else state[number])
-            streams.append(stream)
-            states.append(layer_state)
-        return [*streams, self.model.final_norm(stream)], states
+    def _parts(self) -> Parts:
+        parts = self.model
+        return Parts(parts.embed_tokens, parts.layers, parts.final_norm, self.lm_head)
+
+    def _embed(self, ids: hx.Tensor, state: State) -> hx.Tensor:
+        return super()._embed(ids, state) * self.scale
 
     def logits(self, end: hx.Tensor) -> hx.Tensor:
         """Return logits, (..., hidden_size) to (..., vocab_size), between -cap and cap."""
-        weight = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
         cap = self.config.logits_soft_cap
-        logits: hx.Tensor = hx.tanh(end @ weight.mT / cap) * cap
+        logits: hx.Tensor = hx.tanh(super().logits(end) / cap) * cap
         return logits
-
-    def init_state(self, batch: int) -> State:
-        """Return the state before anything was read, one entry a layer."""
-        return [layer.temporal_block.init_state(batch) for layer in self.model.layers]

@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Self
 
 import helixml as hx
 from helixml.models.config import ModelConfig
-from helixml.models.language_model import LanguageModel
+from helixml.models.language_model import LanguageModel, Parts, output_layer
 from helixml.nn import (
     Embedding,
     LayerNorm,
-    Linear,
     Module,
     ModuleList,
     RwkvChannelMixing,
@@ -108,6 +107,9 @@ class _Block(Module):
         mixed, past_of_channels = self.feed_forward.chunk(self.ln2(stream), state[1])
         return stream + scale * mixed, (past, past_of_channels)
 
+    def init_state(self, batch: int) -> State:
+        return self.attention.init_state(batch), self.feed_forward.init_state(batch)
+
 
 class _Backbone(Module):
     """Embedding, blocks, last normalisation."""
@@ -152,11 +154,11 @@ class RwkvLM(LanguageModel):
         rng = rng or hx.random.default_rng()
         self.config = config
         self.rwkv = _Backbone(config, rng)
-        self.head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, config.vocab_size, False, rng)
-        )
+        self.head = output_layer(config, config.hidden_size, rng)
+
+    def _parts(self) -> Parts:
+        parts = self.rwkv
+        return Parts(parts.embeddings, parts.blocks, parts.ln_out, self.head)
 
     def run(self, ids: hx.Tensor, state: State) -> tuple[list[hx.Tensor], State]:
         """Return the residual stream after each block, the normalised end, and the next state."""
@@ -174,16 +176,3 @@ class RwkvLM(LanguageModel):
             streams.append(stream)
             states.append(after)
         return [*streams, self.rwkv.ln_out(stream)], states
-
-    def logits(self, end: hx.Tensor) -> hx.Tensor:
-        """Return logits, (..., hidden_size) to (..., vocab_size)."""
-        weight = self.rwkv.embeddings.weight if self.head is None else self.head.weight
-        logits: hx.Tensor = end @ weight.mT
-        return logits
-
-    def init_state(self, batch: int) -> State:
-        """Return the state before anything was read: one entry a block."""
-        return [
-            (block.attention.init_state(batch), block.feed_forward.init_state(batch))
-            for block in self.rwkv.blocks
-        ]

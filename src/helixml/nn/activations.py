@@ -139,6 +139,20 @@ class Tanhshrink(_Plain):
     function = hx.tanhshrink
 
 
+class _AlongAxis(_Elementwise):
+    """An activation that looks at all entries along an axis."""
+
+    function: ClassVar[Any]  # Any: as above
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: hx.Tensor) -> hx.Tensor:
+        """Return the function along the axis."""
+        y: hx.Tensor = self.function(x, axis=self.axis)
+        return y
+
+
 class LeakyReLU(_Elementwise):
     """x above 0, negative_slope x elsewhere; see `helixml.leaky_relu`.
 
@@ -242,7 +256,7 @@ class Softshrink(_Elementwise):
         return y
 
 
-class Softmax(_Elementwise):
+class Softmax(_AlongAxis):
     """exp(x) / sum(exp(x)) along an axis; see `helixml.softmax`.
 
     Parameters
@@ -250,16 +264,10 @@ class Softmax(_Elementwise):
     axis : int.
     """
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    def forward(self, x: hx.Tensor) -> hx.Tensor:
-        """Return the function along the axis, in the shape of x."""
-        y: hx.Tensor = hx.softmax(x, axis=self.axis)
-        return y
+    function = hx.softmax
 
 
-class LogSoftmax(_Elementwise):
+class LogSoftmax(_AlongAxis):
     """log(softmax(x)) along an axis; see `helixml.log_softmax`.
 
     Parameters
@@ -267,16 +275,10 @@ class LogSoftmax(_Elementwise):
     axis : int.
     """
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    def forward(self, x: hx.Tensor) -> hx.Tensor:
-        """Return the function along the axis, in the shape of x."""
-        y: hx.Tensor = hx.log_softmax(x, axis=self.axis)
-        return y
+    function = hx.log_softmax
 
 
-class Softmin(_Elementwise):
+class Softmin(_AlongAxis):
     """softmax(-x) along an axis; see `helixml.softmin`.
 
     Parameters
@@ -284,13 +286,7 @@ class Softmin(_Elementwise):
     axis : int.
     """
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    def forward(self, x: hx.Tensor) -> hx.Tensor:
-        """Return the function along the axis, in the shape of x."""
-        y: hx.Tensor = hx.softmin(x, axis=self.axis)
-        return y
+    function = hx.softmin
 
 
 class Threshold(_Elementwise):
@@ -376,7 +372,7 @@ class PReLU(Module):
         return y
 
 
-class GLU(_Elementwise):
+class GLU(_AlongAxis):
     """The first half of an axis, gated by the sigmoid of the second; see `helixml.glu`.
 
     Parameters
@@ -384,13 +380,7 @@ class GLU(_Elementwise):
     axis : int, of even size.
     """
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    def forward(self, x: hx.Tensor) -> hx.Tensor:
-        """Return x with half as many entries along the axis."""
-        y: hx.Tensor = hx.glu(x, axis=self.axis)
-        return y
+    function = hx.glu
 
 
 def _sigmoid_gate(x: hx.Tensor, gate: hx.Tensor) -> hx.Tensor:

@@ -21,6 +21,7 @@ __all__ = [
     "check_state",
     "check_state_tensor",
     "check_time_steps",
+    "read",
 ]
 
 State = Any  # Any: a Tensor, or nested tuples and lists of them; each layer has its own
@@ -44,6 +45,11 @@ class SequenceLayer(Protocol):
     def step(self, x_t: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         """Run one step from ``state``."""
         ...
+
+
+def read(layer: SequenceLayer, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
+    """Run a piece of a sequence from ``state``, or where that is None a whole one, (b, l, d)."""
+    return (layer(x), None) if state is None else layer.chunk(x, state)
 
 
 def check_sequence(layer: str, x: hx.Tensor, features: int) -> None:
