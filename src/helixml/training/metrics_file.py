@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ class MetricsFile:
     def __init__(self, path: Path, way_on: str) -> None:
         self.path = path
         self._way_on = way_on
+        self._close: Callable[[], Any] | None = None  # once the file is open
+        self._number = -1  # what the system calls it: opening it anew takes ten times a line
 
     def append(self, record: Mapping[str, Any]) -> None:  # Any: what JSON holds
         """Write one line.
@@ -37,9 +41,13 @@ class MetricsFile:
         ------
         FileError : the disk is full or the folder not writable.
         """
+        line = json.dumps(record).encode() + b"\n"
         try:
-            with self.path.open("ab") as file:
-                file.write(json.dumps(record).encode() + b"\n")
+            if self._close is None:
+                self._number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+                self._close = weakref.finalize(self, os.close, self._number)
+            while line:  # a disk that is nearly full takes a part
+                line = line[os.write(self._number, line) :]
         except OSError as error:
             raise FileError(
                 f"write: {self.path}: {error.strerror}. Hint: free some space, then {self._way_on}."
@@ -47,6 +55,9 @@ class MetricsFile:
 
     def keep(self, last: int) -> list[dict[str, Any]]:  # Any: what JSON holds
         """Drop every line beyond step ``last`` and a torn one; return the records that stay."""
+        if self._close is not None:
+            self._close()
+            self._close = None
         if not self.path.exists():
             return []
         lines = self.path.read_bytes().splitlines(True)

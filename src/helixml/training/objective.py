@@ -73,6 +73,8 @@ def suitable_loss(prediction: Any, target: Any) -> hx.Tensor:
 
 def moved(value: Any, device: Any) -> Any:
     """Return what a batch holds as Tensors on a device."""
+    if isinstance(value, hx.Tensor):
+        return value if device is None or value.device is device else value.to(device)
     if isinstance(value, Mapping):
         return {key: moved(part, device) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
