@@ -43,6 +43,7 @@ NAMES = (
     "trainer_overhead",
     "length_scaling",
     "long_context",
+    "flops_per_kilobyte",
     "accuracy",
 )
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
