@@ -38,3 +38,7 @@ cpdef Tensor new_tensor(object array, object backend)
 
 
 cpdef object dtype_of(Tensor tensor)
+
+
+@cython.locals(product=Py_ssize_t)
+cdef bint has_sizes(object shape, Py_ssize_t count) except -1

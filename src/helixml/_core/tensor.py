@@ -342,6 +342,8 @@ class Tensor:
         """Return the values in another shape; see `helixml.reshape`."""
         if len(shape) == 1 and not hasattr(shape[0], "__index__"):
             shape = shape[0]
+        if has_sizes(shape, self._array.size):  # the op would find nothing else to do
+            return _ops.reshape.run((self,), {"shape": shape}, True)
         return _ops.reshape(self, shape)
 
     def permute_dims(self, *axes: Any) -> Tensor:
@@ -620,6 +622,20 @@ def as_tensor(op: str, value: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     return _ops.convert(op, value, like)
+
+
+def has_sizes(shape: Any, count: int) -> bool:
+    """Say whether a tuple is the plain shape of so many elements, none of them -1."""
+    if type(shape) is not tuple:
+        return False
+    product = 1
+    for size in shape:
+        if type(size) is not int or size <= 0 or size > count:
+            return False
+        product *= size
+        if product > count:
+            return False
+    return product == count
 
 
 def device_mismatch(op: str, x: Tensor, y: Tensor) -> Exception:
