@@ -335,3 +335,28 @@ def test_kernels_can_be_put_aside_once_the_backend_is_made():
                     hx.log(hx.asarray(x))
                 assert backend.sigmoid(x).tobytes() == derived[0].tobytes()
                 assert backend.erf(x).tobytes() == derived[1].tobytes()
+
+
+def test_exponentials_of_complex_numbers_are_exact_to_a_few_ulp(rng):
+    x = (rng.uniform(-80, 80, (30, 40)) + 1j * rng.uniform(-300, 300, (30, 40))).astype("c8")
+    for laid in (x, x.T, x[::-1, ::3], x[0, 0]):
+        found, wanted = B.exp(laid), np.exp(laid.astype("c16"))
+        assert found.dtype == "c8"
+        assert (abs(found - wanted) <= 4 * np.finfo("f4").eps * abs(wanted)).all()
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [
+        complex(math.inf, 0),
+        complex(-math.inf, math.inf),
+        complex(math.nan, 0),
+        complex(88.9, 1.57),
+        complex(0, math.inf),
+    ],
+)
+def test_exponentials_of_complex_numbers_at_edges_are_numpys(edge):
+    x = np.ones(100, "c8")
+    x[7] = edge
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(B.exp(x), np.exp(x))

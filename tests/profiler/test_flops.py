@@ -60,6 +60,8 @@ FREE = {
     "unfold": lambda: hx.unfold(x, 2),
 }
 
+# Of ssd: 6 steps, 2 heads of 5 channels, one group, 4 states.
+SSD = ((1, 6, 2, 5), (1, 6, 2), (2,), (1, 6, 1, 4), (1, 6, 1, 4), (2,))
 CASES = [
     *[(name, lambda name=name: getattr(hx, name)(x), 3 * 4) for name in ONE.split()],
     *[(name, lambda name=name: getattr(hx, name)(x, column), 3 * 4) for name in TWO.split()],
@@ -164,6 +166,11 @@ CASES = [
         "selective_scan, all",
         lambda: hx.selective_scan(u, delta, A, B, C, D, gate, D, True),
         2 * 3 * 5 * (7 * 4 + 1 + 2 + 3 + 1 + 6),
+    ),
+    (  # scores of three steps with three; decays, weights and means of two heads; states; D, dt
+        "ssd",
+        lambda: hx.ssd(*(array(*shape) for shape in SSD), chunk_size=3),
+        6 * (3 * 2 * 4 + 2 * 3 * (2 + 2 * 5) + 2 * 5 * 4 * 4 + 2 * 5 * 3 + 2 * 2),
     ),
     ("dropout", lambda: hx.dropout(x, 0.5, rng=hx.random.Rng(0)), 12),
     ("adamw_", lambda: ops.adamw_(array(3), array(3), array(3), array(3), **settings), 15 * 3),
@@ -270,6 +277,11 @@ VJPS = [
         "selective_scan",
         lambda: hx.selective_scan(leaf(b, c, l), delta, A, B, C, D, gate, D, True),
         b * c * l * (15 * s + 3 + 4 + 9 + 2 + 1),
+    ),
+    (  # scores again; five triangles in all; four products with states
+        "ssd",
+        lambda: hx.ssd(*(leaf(*shape) for shape in SSD), chunk_size=3),
+        6 * (3 * 2 * 4 + 2 * 3 * (4 + 4 * 5 + 4 * 4) + 2 * 5 * 4 * 8 + 2 * 5 * 7 + 2 * 4),
     ),
     ("norm_many", lambda: ops.norm_many([leaf(3), leaf(2, 2)]), 1 + 3 + 4),
 ]

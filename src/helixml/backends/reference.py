@@ -49,10 +49,10 @@ class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
         self.device = device
         from helixml.backends.reference_attention import KERNELS as ATTENTION
         from helixml.backends.reference_maps import KERNELS as MAPS  # which build on this file
+        from helixml.backends.reference_state_space import KERNELS as STATE_SPACE
 
-        self.kernels = KernelTable(
-            Kernel(f.__name__, f, ("float32", "float64")) for f in (*KERNELS, *MAPS, *ATTENTION)
-        )
+        every = (*KERNELS, *MAPS, *ATTENTION, *STATE_SPACE)
+        self.kernels = KernelTable(Kernel(f.__name__, f, ("float32", "float64")) for f in every)
 
     def capabilities(self) -> dict[str, Any]:
         """Return NumPy's version and the names of the kernels."""

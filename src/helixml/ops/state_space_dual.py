@@ -3,8 +3,8 @@
 Both are the recurrence of a matrix, H_t = a_t H_(t-1) + k_t v_t^T, read by y_t = H_t^T q_t. Within
 a chunk it is a masked matrix product like attention's; between chunks it is a scan of their states.
 So l steps cost l / chunk_size steps of a scan and matrix products for the rest. A value that is not
-finite spoils the steps of its chunk before it too, as 0 times it is nan. A memory that is corrected
-by what it holds, not only added to, is in `delta_rule`.
+finite may spoil the steps of its chunk before it too, as 0 times it is nan. A memory that is
+corrected by what it holds, not only added to, is in `delta_rule`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from helixml import dtypes
-from helixml._core.composed import composite
+from helixml._core.composed import composite, fused
 from helixml._core.samples import Failure, blank, floats, sample
 from helixml._core.tensor import Tensor
 from helixml.errors import DTypeError, ShapeError, ValueRangeError
@@ -133,7 +133,7 @@ def _ssd_oracle(
     return (y, state) if return_last_state else y
 
 
-@composite(oracle=_ssd_oracle)
+@fused(oracle=_ssd_oracle)
 def ssd(
     x: Tensor,
     dt: Tensor,
@@ -174,7 +174,8 @@ def ssd(
     Notes
     -----
     With s steps in a chunk the matrix products are b l s (g n + h p) + 2 b l h n p multiplications,
-    and b l s h entries of memory hold the decays.
+    and, where there is no kernel, b l s h entries of memory hold the decays. A kernel keeps the
+    states between chunks only, and may take shorter chunks.
 
     References
     ----------
@@ -190,7 +191,6 @@ def ssd(
     >>> hx.ssd(x, dt, hx.log(hx.tensor([0.5])), B, C)[0, :, 0, 0]
     tensor([1.  , 2.5 , 4.25])
     """
-    _check_ssd(x, B, dt=dt, A=A, C=C, D=D, initial_state=initial_state, chunk_size=chunk_size)
     dtype, (x, dt, A, B, C, D, initial_state) = widened(x, dt, A, B, C, D, initial_state)
     b, length, h, p = x.shape
     g, n = B.shape[2:]
@@ -212,7 +212,8 @@ def ssd(
     return y, astype(reshape(state.mT, (b, h, p, n)), dtype, copy=False)
 
 
-def _check_ssd(x, B, *, chunk_size, **others):
+@ssd.check
+def _(x, dt, A, B, C, D, initial_state, chunk_size, **_):
     if x.ndim != 4 or B.ndim != 4:
         raise ShapeError(
             f"ssd: x is {x.shape}, B is {B.shape}; they must be (b, l, h, p) and (b, l, g, n)."
@@ -230,10 +231,37 @@ def _check_ssd(x, B, *, chunk_size, **others):
         "D": (h,),
         "initial_state": (b, h, p, n),
     }
-    check_chunks("ssd", chunk_size, shapes, x=x, B=B, **others)
+    check_chunks(
+        "ssd", chunk_size, shapes, x=x, dt=dt, A=A, B=B, C=C, D=D, initial_state=initial_state
+    )
 
 
 ssd.options["kinds"] = "f"
+
+
+def _ssd_counts(x, B, chunk_size):
+    """Return numbers of pairs of steps for heads and for groups, and of what meets a state."""
+    b, length, h, _ = x.shape
+    groups, n = B.shape[2:]
+    count = max(-(-length // chunk_size), 1)
+    pairs = b * length * -(-length // count)
+    return pairs * h, pairs * groups, x.size * n
+
+
+@ssd.flops
+def _(x, dt, B, D, chunk_size):
+    """Count scores, decays and their product, means; 2 for a state read or written; dt x, D x."""
+    pairs, scores, states = _ssd_counts(x, B, chunk_size)
+    inner = 2 * B.shape[3] * scores + (2 + 2 * x.shape[3]) * pairs
+    return inner + 4 * states + (1 + 2 * (D is not None)) * x.size + 2 * dt.size
+
+
+@ssd.flops_vjp
+def _(x, dt, B, D, chunk_size):
+    """Count the gradients of all inputs that there are: a kernel finds them together."""
+    pairs, scores, states = _ssd_counts(x, B, chunk_size)
+    inner = 2 * B.shape[3] * scores + (4 + 4 * x.shape[3] + 4 * B.shape[3]) * pairs
+    return inner + 8 * states + (3 + 4 * (D is not None)) * x.size + 4 * dt.size
 
 
 @ssd.samples

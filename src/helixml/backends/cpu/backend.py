@@ -420,17 +420,17 @@ class CpuBackend(BackendBase):
 
     def linear_scan(self, a: Array, b: Array, initial: Array | None, *, reverse: bool) -> Array:
         """Return h_t = a_t h_(t-1) + b_t along the last axis, time step by time step."""
-        fast = self._function("linear_scan", b.dtype)
-        states = None if fast is None else fast(a, b, initial, reverse=reverse)
-        if states is not None:
-            return states
-        shape = np.broadcast_shapes(a.shape, b.shape)
         dtype = b.dtype
         wide = dtypes.accumulation(dtype)
-        a = np.broadcast_to(a.astype(wide, copy=False), shape)
-        b = np.broadcast_to(b.astype(wide, copy=False), shape)
-        result = np.empty(shape, wide)
+        a, b = a.astype(wide, copy=False), b.astype(wide, copy=False)
         state = None if initial is None else initial.astype(wide, copy=False)
+        fast = self._function("linear_scan", dtypes.real_of(wide))
+        states = None if fast is None else fast(a, b, state, reverse=reverse)
+        if states is not None:
+            return states.astype(dtype, copy=False)
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
+        result = np.empty(shape, wide)
         for t in range(shape[-1] - 1, -1, -1) if reverse else range(shape[-1]):
             step = b[..., t] if state is None else a[..., t] * state + b[..., t]
             result[..., t] = state = step

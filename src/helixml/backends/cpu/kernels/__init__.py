@@ -51,6 +51,7 @@ else:
         softmax_vjp,
         takes_axis,
     )
+    from helixml.backends.cpu.kernels.state_space_dual import ssd, ssd_vjp, takes_steps
     from helixml.backends.cpu.kernels.summing import sum
     from helixml.backends.cpu.kernels.update import (
         adamw_,
@@ -78,6 +79,8 @@ else:
         ("log_softmax_vjp", log_softmax_vjp, _FLOATS, takes_axis),
         ("attention", attention, _FLOATS, takes_heads),
         ("attention_vjp", attention_vjp, _FLOATS, takes_heads),
+        ("ssd", ssd, _FLOATS, takes_steps),
+        ("ssd_vjp", ssd_vjp, _FLOATS, takes_steps),
         ("cross_entropy", cross_entropy, _FLOATS, None, True),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
         ("linear", linear, _FLOATS),

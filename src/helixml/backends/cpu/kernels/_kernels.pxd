@@ -35,6 +35,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_SCAN_STEPS
     int HELIX_CONV_STEPS
     int HELIX_ATTENTION_ROWS
+    int HELIX_SSD_STEPS
     int HELIX_COPY_RUN
     int HELIX_BAD_INDEX, HELIX_SCATTER_COLUMNS
     int HELIX_SCAN_LINES
@@ -103,6 +104,19 @@ cdef extern from "kernels.h" nogil:
         void *log_sums
         helix_rows g, dq, dk, dv
         void *means
+
+    ctypedef struct helix_ssd:
+        Py_ssize_t batch, length, heads, groups, width, states, chunk
+        helix_rows x, y, B, C
+        const void *dt
+        const void *A
+        const void *D
+        void *chunk_states
+        helix_rows g, dx, dB, dC
+        void *ddt
+        void *dA
+        void *dD
+        void *dstate
 
     ctypedef struct helix_map:
         Py_ssize_t rows, size
@@ -201,11 +215,13 @@ cdef extern from "kernels.h" nogil:
         helix_work norm_forward, norm_backward
         helix_work softmax_forward, softmax_backward
         helix_work attention_forward, attention_queries, attention_keys
+        helix_work ssd_forward, ssd_backward
         helix_work map
         helix_work loss_forward, loss_backward
         helix_work copy, sum
         helix_work gather, scatter
         helix_work linear_scan_channels, linear_scan_lines
+        helix_work complex_scan_channels, complex_scan_lines
         helix_work philox, drop
         helix_work adamw, sgd, scale, squares
         helix_work gemm_pack, gemm, gemm_stack, gemm_few_rows

@@ -17,6 +17,7 @@ cnp.import_array()
 SCAN_STEPS = HELIX_SCAN_STEPS
 CONV_STEPS = HELIX_CONV_STEPS
 ATTENTION_ROWS = HELIX_ATTENTION_ROWS
+SSD_STEPS = HELIX_SSD_STEPS
 SCATTER_COLUMNS = HELIX_SCATTER_COLUMNS
 SCAN_LINES = HELIX_SCAN_LINES
 PHILOX_RUN = HELIX_PHILOX_RUN
@@ -376,6 +377,39 @@ cdef class Attention:
         _run(self.table.attention_keys, &self.call, items, grain)
 
 
+cdef class Dual:
+    """One state-space duality, of arrays (b, heads | groups, l, width)."""
+
+    cdef helix_ssd call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, chunk, x, dt, A, B, C, D, y, chunk_states):
+        cdef helix_ssd *s = &self.call
+        self.arrays = [x, dt, A, B, C, D, y, chunk_states]
+        self.table = _table(x)
+        s.batch, s.heads, s.length, s.width = x.shape
+        s.groups, s.states, s.chunk = B.shape[1], B.shape[3], chunk
+        s.x, s.y, s.B, s.C = _rows(x), _rows(y), _rows(B), _rows(C)
+        s.dt, s.A, s.D = _data(dt), _data(A), _data(D)
+        s.chunk_states = _data(chunk_states)
+
+    def set_gradients(self, g, dx, ddt, dA, dB, dC, dD, dstate):
+        """Add what the backward pass reads (g, dstate) and writes."""
+        cdef helix_ssd *s = &self.call
+        self.arrays += [g, dx, ddt, dA, dB, dC, dD, dstate]
+        s.g, s.dx, s.dB, s.dC = _rows(g), _rows(dx), _rows(dB), _rows(dC)
+        s.ddt, s.dA, s.dD, s.dstate = _data(ddt), _data(dA), _data(dD), _data(dstate)
+
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.ssd_forward, &self.call, items, grain)
+
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.ssd_backward, &self.call, items, grain)
+
+
 cdef class Loss:
     """One cross entropy."""
 
@@ -497,21 +531,25 @@ cdef class Gather:
 
 
 cdef class LinearScan:
-    """One linear recurrence, of (batch, l, d) or, with time contiguous, of (d, l)."""
+    """One linear recurrence, of (batch, l, d) or, with time contiguous, of (d, l).
+
+    Complex numbers come as pairs of reals: 2 d of them are contiguous, or 2 l.
+    """
 
     cdef helix_linear_scan call
     cdef const helix_table *table
     cdef object arrays
+    cdef bint is_complex
 
-    def __init__(self, a, b, h, initial, reverse):
+    def __init__(self, is_complex, a, b, h, initial, reverse):
         cdef helix_linear_scan *s = &self.call
         self.arrays = [a, b, h, initial]
-        self.table = _table(h)
+        self.table, self.is_complex = _table(h), is_complex
         if h.ndim == 3:
             s.batch, s.length, s.channels = h.shape
         else:
             s.channels, s.length = h.shape
-            s.batch, s.a_time = 1, a.strides[1] != 0
+            s.batch, s.a_time = 1, a.shape[1] == h.shape[1]
         s.reverse = reverse
         s.a, s.b, s.h = _rows(a), _rows(b), _rows(h)
         s.initial = _data(initial)
@@ -522,11 +560,19 @@ cdef class LinearScan:
 
     def channels(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.linear_scan_channels, &self.call, items, grain)
+        cdef const helix_table *table = self.table
+        _run(
+            table.complex_scan_channels if self.is_complex else table.linear_scan_channels,
+            &self.call, items, grain,
+        )
 
     def lines(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.linear_scan_lines, &self.call, items, grain)
+        cdef const helix_table *table = self.table
+        _run(
+            table.complex_scan_lines if self.is_complex else table.linear_scan_lines,
+            &self.call, items, grain,
+        )
 
 
 cdef class Philox:

@@ -27,6 +27,7 @@ _OF_ONE = {
     "square": "square",
     "tanh": "tanh",
 }
+SMALL_EXP = 64  # complex numbers up to which one call of NumPy costs less than seven
 _OF_TWO = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 
 
@@ -37,7 +38,27 @@ def functions() -> dict[str, Callable[..., Array]]:
         found[name] = of_one(kernel, quiet(getattr(np, kernel)))
     for name in _OF_TWO:
         found[name] = of_two(name, quiet(getattr(np, name)))
+    exp = quiet(np.exp)
+    real = found["exp"]
+    found["exp"] = of_one("exp", lambda x: _exp(x, real, exp), exp)
     return found
+
+
+def _exp(x: Array, real: Callable[..., Array], otherwise: Callable[..., Any]) -> Any:
+    """Return exp(x) of what is not real: of complex64, by its parts unless one is at an edge.
+
+    NumPy has no vectors for complex numbers, and for cosines of float32 only.
+    """
+    if x.dtype.char != "F" or x.size < SMALL_EXP:
+        return otherwise(x)
+    angle = np.ascontiguousarray(x.imag)
+    with np.errstate(all="ignore"):
+        size = real(np.ascontiguousarray(x.real))
+        y = np.empty(x.shape, x.dtype)
+        np.multiply(size, np.cos(angle), out=y.real)
+        np.multiply(size, np.sin(angle), out=y.imag)
+    # A sum is finite only if all terms are; a size beyond the largest may have small parts.
+    return y if np.isfinite(np.sum(y)) else otherwise(x)
 
 
 def extended(name: str, otherwise: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -105,6 +105,25 @@ typedef struct {
     void *means;                   /* (b, h, l): g . y; written with dq, read with dk and dv */
 } helix_attention;
 
+/* State-space duality; items are (batch, head). Heads share B and C in groups, in order. */
+enum { HELIX_SSD_STEPS = 64 };
+
+typedef struct {
+    ptrdiff_t batch, length, heads, groups;
+    ptrdiff_t width, states;    /* of x and y; of B and C */
+    ptrdiff_t chunk;            /* steps, at most HELIX_SSD_STEPS */
+    helix_rows x, y;            /* (b, h, l, p) */
+    helix_rows B, C;            /* (b, g, l, n) */
+    const void *dt, *A, *D;     /* (b, h, l), (h,), (h,) or NULL */
+    void *chunk_states;         /* (b, h, chunks + 1, n, p): the first is given, the others written */
+
+    /* backward only */
+    helix_rows g, dx;           /* (b, h, l, p); g is the cotangent of y */
+    helix_rows dB, dC;          /* (b, h, l, n): of each head */
+    void *ddt, *dA, *dD;        /* (b, h, l), (b, h), (b, h) */
+    void *dstate;               /* (b, h, n, p): in the last state's cotangent, out the first's */
+} helix_ssd;
+
 /* Cross entropy of rows of logits; items are rows. */
 typedef struct {
     ptrdiff_t rows, classes;
@@ -178,7 +197,8 @@ typedef struct {
 
 /* Linear recurrence. If channels are contiguous, items are (batch, run of channels_in_item
    channels). If time is, there is no batch, the strides are between sequences, and items are runs
-   of HELIX_SCAN_LINES sequences. */
+   of HELIX_SCAN_LINES sequences. Of complex numbers, each is two neighbouring reals, which all
+   strides count, and so does the size of what is contiguous, channels or length. */
 enum { HELIX_SCAN_LINES = 4 };
 
 typedef struct {
@@ -283,6 +303,8 @@ typedef struct {
     KERNEL(attention_forward, variant)                                                      \
     KERNEL(attention_queries, variant)                                                      \
     KERNEL(attention_keys, variant)                                                         \
+    KERNEL(ssd_forward, variant)                                                            \
+    KERNEL(ssd_backward, variant)                                                           \
     KERNEL(map, variant)                                                                    \
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
@@ -292,6 +314,8 @@ typedef struct {
     KERNEL(scatter, variant)                                                                \
     KERNEL(linear_scan_channels, variant)                                                   \
     KERNEL(linear_scan_lines, variant)                                                      \
+    KERNEL(complex_scan_channels, variant)                                                  \
+    KERNEL(complex_scan_lines, variant)                                                     \
     KERNEL(philox, variant)                                                                 \
     KERNEL(drop, variant)                                                                   \
     KERNEL(adamw, variant)                                                                  \

@@ -1,7 +1,8 @@
-"""The linear recurrence h_t = a_t h_(t-1) + b_t on raw arrays; the kernel is linear_scan.c.
+"""The linear recurrence h_t = a_t h_(t-1) + b_t on raw arrays.
 
-It is the backend's function of this name, for arrays of float32 and float64, and belongs to no
-fused op. The result lies in memory as b does: with channels contiguous, or with time.
+The kernels are linear_scan.c and, for complex numbers, complex_scan.c, which see each as two reals.
+It is the backend's function of this name and belongs to no fused op. The result lies in memory as
+b does: with channels contiguous, or with time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def linear_scan(a: Array, b: Array, initial: Array | None, *, reverse: bool) -> 
 
     Parameters
     ----------
-    a, b : (..., l), float32 or float64, any strides; their shapes broadcast.
+    a, b : (..., l), of 32- or 64-bit floats, real or complex, any strides; their shapes broadcast.
     initial : (...,), or None: then the first state is b's.
     reverse : from the last step to the first.
     """
@@ -61,11 +62,10 @@ def _scan_channels(a: Array, b: Array, initial: Array | None, reverse: bool) -> 
     h: Array = empty(b.shape, b.dtype)
     each = h.reshape(-1, l, d)
     channels_in_item = MOST_CHANNELS if len(each) >= FEW_SEQUENCES else CHANNELS_IN_PART
-    scan = _kernels.LinearScan(
-        rows(a.reshape(each.shape)), rows(b.reshape(each.shape)), each, _dense(initial), reverse
-    )
+    scan = _call(rows(a.reshape(each.shape)), rows(b.reshape(each.shape)), each, initial, reverse)
     scan.set_channels(channels_in_item)
-    share(scan.channels, len(each) * -(-d // channels_in_item), h.size)
+    width = d * (2 if h.dtype.kind == "c" else 1)
+    share(scan.channels, len(each) * -(-width // channels_in_item), h.size)
     return h
 
 
@@ -75,12 +75,24 @@ def _scan_lines(a: Array, b: Array, initial: Array | None, reverse: bool) -> Arr
     h: Array = empty(b.shape, b.dtype)
     each = h.reshape(-1, l)
     a = a.reshape(each.shape)
-    if a.strides[-1] != 0 or l == 1:
-        a = rows(a)
-    scan = _kernels.LinearScan(a, rows(b.reshape(each.shape)), each, _dense(initial), reverse)
+    if a.strides[-1] == 0:
+        a = a[:, :1]  # the same at all times
+    scan = _call(rows(a), rows(b.reshape(each.shape)), each, initial, reverse)
     share(scan.lines, -(-len(each) // _kernels.SCAN_LINES), h.size)
     return h
 
 
-def _dense(initial: Array | None) -> Array | None:
-    return None if initial is None else np.require(initial, requirements=["C", "A"])
+def _call(
+    a: Array, b: Array, h: Array, initial: Array | None, reverse: bool
+) -> _kernels.LinearScan:
+    if initial is not None:
+        initial = np.require(initial, requirements=["C", "A"])
+    if h.dtype.kind != "c":
+        return _kernels.LinearScan(False, a, b, h, initial, reverse)
+    a, b, h = _reals(a), _reals(b), _reals(h)
+    return _kernels.LinearScan(True, a, b, h, initial, reverse)
+
+
+def _reals(x: Array) -> Array:
+    """Return complex numbers, contiguous along the last axis, as pairs of reals along it."""
+    return x.view(x.real.dtype)
