@@ -29,6 +29,7 @@ NAMES = (
     "rows",
     "elementwise",
     "causal_conv",
+    "long_convolution",
     "matmul",
     "after_matmul",
     "adamw",

@@ -71,6 +71,8 @@ def fft_conv(u: Tensor, k: Tensor, bias: Tensor | None = None, gate: Tensor | No
     O(l log l); errors are relative to the largest value of a sequence, not to each, and a value
     that is not finite makes all of its sequence nan, what was before it included. Gradient: for u
     the correlation of g with k, for k that of g with u, summed over the batch, both by transforms.
+    The CPU's kernel has transforms of its own, of l numbers up to the next power of two; to it the
+    bias is a part of k_0.
 
     References
     ----------

@@ -33,6 +33,7 @@ else:
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.copying import concat, copy, place
     from helixml.backends.cpu.kernels.cross_entropy import cross_entropy, cross_entropy_vjp
+    from helixml.backends.cpu.kernels.fft_conv import fft_conv, fft_conv_vjp, takes_length
     from helixml.backends.cpu.kernels.gather import scatter_add, take
     from helixml.backends.cpu.kernels.linear import linear, linear_vjp
     from helixml.backends.cpu.kernels.linear_scan import linear_scan
@@ -82,6 +83,8 @@ else:
         ("ssd", ssd, _FLOATS, takes_steps),
         ("ssd_vjp", ssd_vjp, _FLOATS, takes_steps),
         ("cross_entropy", cross_entropy, _FLOATS, None, True),
+        ("fft_conv", fft_conv, _FLOATS, takes_length),
+        ("fft_conv_vjp", fft_conv_vjp, _FLOATS, takes_length),
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
         ("linear", linear, _FLOATS),
         ("linear_vjp", linear_vjp, _FLOATS),

@@ -36,6 +36,7 @@ cdef extern from "kernels.h" nogil:
     int HELIX_CONV_STEPS
     int HELIX_ATTENTION_ROWS
     int HELIX_SSD_STEPS
+    int HELIX_FFT_LEAST, HELIX_FFT_ROOM
     int HELIX_COPY_RUN
     int HELIX_BAD_INDEX, HELIX_SCATTER_COLUMNS
     int HELIX_SCAN_LINES
@@ -117,6 +118,14 @@ cdef extern from "kernels.h" nogil:
         void *dA
         void *dD
         void *dstate
+
+    ctypedef struct helix_fft_conv:
+        Py_ssize_t batch, channels, length, taps, size, rows_in_item
+        void *table
+        helix_rows u, gate, y, k
+        const void *bias
+        helix_rows g, du, dgate
+        void *dk
 
     ctypedef struct helix_map:
         Py_ssize_t rows, size
@@ -216,6 +225,7 @@ cdef extern from "kernels.h" nogil:
         helix_work softmax_forward, softmax_backward
         helix_work attention_forward, attention_queries, attention_keys
         helix_work ssd_forward, ssd_backward
+        helix_work fft_conv_table, fft_conv_forward, fft_conv_backward
         helix_work map
         helix_work loss_forward, loss_backward
         helix_work copy, sum

@@ -18,6 +18,8 @@ SCAN_STEPS = HELIX_SCAN_STEPS
 CONV_STEPS = HELIX_CONV_STEPS
 ATTENTION_ROWS = HELIX_ATTENTION_ROWS
 SSD_STEPS = HELIX_SSD_STEPS
+FFT_LEAST = HELIX_FFT_LEAST
+FFT_ROOM = HELIX_FFT_ROOM
 SCATTER_COLUMNS = HELIX_SCATTER_COLUMNS
 SCAN_LINES = HELIX_SCAN_LINES
 PHILOX_RUN = HELIX_PHILOX_RUN
@@ -408,6 +410,46 @@ cdef class Dual:
     def backward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
         _run(self.table.ssd_backward, &self.call, items, grain)
+
+
+cdef class FFTConv:
+    """One long convolution, of (b, d, l) with (d, m)."""
+
+    cdef helix_fft_conv call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, size, rows_in_item, constants, u, k, bias, gate, y):
+        cdef helix_fft_conv *c = &self.call
+        self.arrays = [constants, u, k, bias, gate, y]
+        self.table = _table(u)
+        c.batch, c.channels, c.length = u.shape
+        c.taps, c.size, c.rows_in_item = k.shape[1], size, rows_in_item
+        c.table = _data(constants)
+        c.u, c.k, c.gate, c.y = _rows(u), _rows(k), _rows(gate), _rows(y)
+        c.bias = _data(bias)
+
+    def set_gradients(self, g, du, dgate, dk):
+        """Add what the backward pass reads (g) and writes."""
+        cdef helix_fft_conv *c = &self.call
+        self.arrays += [g, du, dgate, dk]
+        c.g, c.du, c.dgate, c.dk = _rows(g), _rows(du), _rows(dgate), _data(dk)
+
+    def forward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.fft_conv_forward, &self.call, items, grain)
+
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.fft_conv_backward, &self.call, items, grain)
+
+
+def fill_fft_constants(size, constants):
+    """Write the constants of transforms of so many numbers, for the instruction set in use."""
+    cdef helix_fft_conv call
+    memset(&call, 0, sizeof(call))
+    call.size, call.table = size, _data(constants)
+    _run(_table(constants).fft_conv_table, &call, 1, 1)
 
 
 cdef class Loss:

@@ -124,6 +124,23 @@ typedef struct {
     void *dstate;               /* (b, h, n, p): in the last state's cotangent, out the first's */
 } helix_ssd;
 
+/* Long convolution y = (k * u + bias u) gate by transforms of `size` complex numbers, a power of 2,
+   at least the length. The helix_rows are rows of time, with step_stride between channels. Items
+   are (channel, run of rows_in_item sequences); the table is made in one. */
+enum { HELIX_FFT_LEAST = 64, HELIX_FFT_ROOM = 256 };
+
+typedef struct {
+    ptrdiff_t batch, channels, length, taps, size, rows_in_item;
+    void *table;                /* (2 max(size, HELIX_FFT_ROOM) + 4,): the transform's constants */
+    helix_rows u, gate, y;      /* (b, d, l) */
+    helix_rows k;               /* (d, m) */
+    const void *bias;           /* (d,) or NULL */
+
+    /* backward only */
+    helix_rows g, du, dgate;    /* dgate may be absent */
+    void *dk;                   /* (parts, d, m) or NULL; at lag 0 that of the bias, too */
+} helix_fft_conv;
+
 /* Cross entropy of rows of logits; items are rows. */
 typedef struct {
     ptrdiff_t rows, classes;
@@ -305,6 +322,9 @@ typedef struct {
     KERNEL(attention_keys, variant)                                                         \
     KERNEL(ssd_forward, variant)                                                            \
     KERNEL(ssd_backward, variant)                                                           \
+    KERNEL(fft_conv_table, variant)                                                         \
+    KERNEL(fft_conv_forward, variant)                                                       \
+    KERNEL(fft_conv_backward, variant)                                                      \
     KERNEL(map, variant)                                                                    \
     KERNEL(loss_forward, variant)                                                           \
     KERNEL(loss_backward, variant)                                                          \
