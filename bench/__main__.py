@@ -33,6 +33,7 @@ NAMES = (
     "matmul",
     "after_matmul",
     "adamw",
+    "decoding",
     "page_faults",
     "threads",
     "small_ops",

@@ -366,6 +366,15 @@ class StoredMatrix(nn.Module):
         floats: hx.Tensor = self.stored.astype(self.dtype)
         return floats if self.scale is None else floats * hx.expand_dims(self.scale, 1 - self.axis)
 
+    def _map(self, x: hx.Tensor, bias: hx.Tensor | None = None) -> hx.Tensor:
+        """Return x W^T + b, the matrix read as it is stored where there is a kernel for that."""
+        y: hx.Tensor
+        if x.dtype == self.dtype and self.axis == 0:
+            y = hx.stored_linear(x, self.stored, self.scale, bias)
+        else:
+            y = hx.linear(x, self.weight, bias)
+        return y
+
     def extra(self) -> str:
         """Return the sizes."""
         return f"{self.stored.shape} {self.stored.dtype.name}"
@@ -391,7 +400,11 @@ class StoredLinear(StoredMatrix):
 
     def forward(self, x: hx.Tensor) -> Any:
         """Map the last axis of x, (..., in_features) to (..., out_features)."""
-        return hx.linear(x, self.weight, self.bias)
+        return self._map(x, self.bias)
+
+    def matrix(self) -> tuple[hx.Tensor, hx.Tensor | None]:
+        """Return the matrix and its scale as they are stored; see `nn.Linear.matrix`."""
+        return self.stored, self.scale
 
 
 class StoredEmbedding(StoredMatrix):
@@ -427,8 +440,7 @@ class StoredEmbedding(StoredMatrix):
 
     def logits(self, x: hx.Tensor) -> hx.Tensor:
         """Return x W^T, (..., features) to (..., num_embeddings); see `Embedding.logits`."""
-        scores: hx.Tensor = hx.linear(x, self.weight)
-        return scores
+        return self._map(x)
 
 
 STORED: Mapping[type[nn.Module], type[StoredMatrix]] = {
@@ -462,7 +474,8 @@ def store_weights(
     Notes
     -----
     A weight moves by at most scale / 2 in int8, where scale is the row's largest / 127, and by
-    2^-9 of itself in bfloat16. Floats are made for each call: memory is saved, time is not.
+    2^-9 of itself in bfloat16. For a few rows, as those of one token, a matrix is read as it is
+    stored, which saves time too; for more, floats are made for each call. See `stored_linear`.
 
     References
     ----------

@@ -148,3 +148,16 @@ def test_repr_shows_the_tree_with_counts(model):
     assert lines[0].endswith(f"  {total:,} parameters")
     assert "      weight: (256, 16) float32" in lines
     assert any("conv1d: CausalConv1d" in line for line in lines)
+
+
+@pytest.mark.parametrize("stored", [None, "bfloat16", "int8"])
+def test_greedy_text_by_steps_is_that_of_the_whole_text(stored):
+    config = hx.models.MambaConfig(hidden_size=24, num_hidden_layers=2, initializer_range=1.0)
+    model = hx.models.MambaLM(config, rng=hx.random.Rng(5))
+    if stored:
+        model.quantize(stored)
+    ids = hx.tensor([[1, 2, 3], [200, 7, 9]])
+    text = model.generate(ids, 12, temperature=0)
+    with hx.no_grad():
+        likeliest = hx.argmax(model(text[:, :-1]), axis=-1)
+    np.testing.assert_array_equal(text[:, 3:].numpy(), likeliest[:, 2:].numpy())

@@ -12,8 +12,9 @@
 
 #define EACH_FAMILY(FAMILY)                                                                 \
     FAMILY(attention) FAMILY(conv) FAMILY(copy) FAMILY(fft_conv) FAMILY(gather)             \
-    FAMILY(gemm) FAMILY(linear_scan) FAMILY(loss) FAMILY(map) FAMILY(norm) FAMILY(philox)   \
-    FAMILY(scan) FAMILY(softmax) FAMILY(state_space_dual) FAMILY(sum) FAMILY(update)
+    FAMILY(gemm) FAMILY(linear_scan) FAMILY(loss) FAMILY(mamba_step) FAMILY(map)            \
+    FAMILY(norm) FAMILY(philox) FAMILY(scan) FAMILY(softmax) FAMILY(state_space_dual)       \
+    FAMILY(sum) FAMILY(update)
 #define DECLARE(name)                                                                       \
     void test_##name##_float(const helix_table *);                                          \
     void test_##name##_double(const helix_table *);

@@ -24,8 +24,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 FAMILIES = (
-    "simd", "attention", "conv", "copy", "fft_conv", "gather", "gemm", "linear_scan", "loss", "map",
-    "norm", "philox", "scan", "softmax", "state_space_dual", "sum", "update",
+    "simd", "attention", "conv", "copy", "fft_conv", "gather", "gemm", "linear_scan", "loss",
+    "mamba_step", "map", "norm", "philox", "scan", "softmax", "state_space_dual", "sum", "update",
 )  # fmt: skip
 PROGRAMS = ("pool", "blocks", *FAMILIES)
 AARCH64_PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"

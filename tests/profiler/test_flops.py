@@ -161,6 +161,12 @@ CASES = [
         2 * 3 * 5 * (2 * 4 + 1 + 2),
     ),
     ("linear_scan", lambda: hx.linear_scan(u, delta), 2 * 2 * 3 * 5),
+    ("stored_linear", lambda: hx.stored_linear(x, array(5, 4), None, array(5)), 3 * 5 * (8 + 1)),
+    (
+        "stored_linear of integers",
+        lambda: hx.stored_linear(x, whole(5, 4), array(5)),
+        3 * 5 * (8 + 1),
+    ),
     ("selective_scan", lambda: hx.selective_scan(u, delta, A, B, C), 2 * 3 * 5 * (7 * 4 + 1)),
     (
         "selective_scan, all",
@@ -452,11 +458,9 @@ def test_flops_of_a_training_step_of_hyena():
     ends = 2 * t * w * h + (t - 1) * w + 4 * t * h * h + (t - 1) * h  # x is no parameter
     ends += t * w * (2 * k + 2 * k) + (t - 1) * w
     gate = 2 * t * h
-    long = 2 * t * h  # the gate
-    long += t * h + t * h + (t - 1) * h  # the bias: to u, to itself
-    # Each transform with a weight for its bins: those that stand for two, or whose pair is gone.
-    long += (2 * b + 1) * h * (line + bins) + t * h  # u has two uses
-    long += 2 * b * h * bins + (b - 1) * h * bins  # the product of spectra, summed over the batch
+    # One transform of g; a product and a transform back for u, and for k. The bias: to u, to itself.
+    long = b * h * line + (b * h * line + 6 * b * h * bins) + (h * line + 6 * b * h * bins)
+    long += 2 * t * h + 2 * t * h  # the bias; the gate: g times it, and its own gradient
     loss = 1 + 2 * t * h
     backward = network + window + ends + gate + long + loss
     assert found == forward + backward + update
@@ -481,8 +485,8 @@ def test_flops_of_a_training_step_of_s4d(l, m, rows, length):
     forward = 2 * pairs + 3 * continuous + discrete + powers + kernel + convolution + 3 * t * d
 
     loss = 1 + 2 * t * d
-    bias = t * d + (t - 1) * d
-    convolution = (b + 1) * d * (line + bins) + b * d * bins + (b - 1) * d * bins  # of k alone
+    bias = 2 * t * d
+    convolution = b * d * line + (d * line + 6 * b * d * bins)  # of g; of k alone
     kernel = 2 * d * rows * m + 2 * (4 * s * rows * m) + 2 * s * (m + rows)  # real, imaginary parts
     kernel += s * (2 * rows + rows - 1)
     step = s + s + d * (n - 1)  # dt A: both, dt for all states
@@ -535,8 +539,8 @@ def test_flops_of_a_training_step_of_s4(measure, r, l, products, length):
         return 2 * size + checked(size)
 
     loss = 1 + 2 * t * d
-    bias = t * d + (t - 1) * d
-    convolution = (b + 1) * d * (long + bins) + b * d * bins + (b - 1) * d * bins  # of k alone
+    bias = 2 * t * d
+    convolution = b * d * long + (d * long + 6 * b * d * bins)  # of g; of k alone
     inverse_transform = d * l + d * (line + f) + d * f
     woodbury = 0
     for k in range(1, q):

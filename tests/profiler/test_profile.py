@@ -73,7 +73,7 @@ def test_ops_are_charged_to_the_module_that_called_them():
 def test_methods_beside_forward_belong_to_their_module():
     model = small_model()
     with profile() as p, hx.no_grad():
-        model.step(ids(2, 1)[:, 0], model.init_state(2))
+        model.chunk(ids(2, 3), model.init_state(2))
     modules = {call.module for call in p.calls}
     assert "MambaLM.backbone.layers.1.mixer.conv1d" in modules
     assert "MambaLM.backbone.norm_f" in modules

@@ -295,8 +295,8 @@ def fused(function=None, *, name=None, writes=(), integers=(), real_only=None, o
     Parameters
     ----------
     writes : names of the inputs that it overwrites.
-    integers : names of the inputs that are integers (the op's check must see to it); all others
-        have one float dtype when a kernel gets them.
+    integers : names of the inputs that are, or may be, of other dtypes than the others (the op's
+        check must see to it); all others have one float dtype when a kernel gets them.
     real_only : as for `primitive`. Kernels are for real numbers in any case.
     """
 

@@ -17,7 +17,8 @@ Conventions, on raw arrays, inputs in the op's order with ``None`` for those lef
 - a kernel of an op that writes in place overwrites those inputs and returns nothing.
 
 Inputs are never modified otherwise. All have one dtype, but those that the op declares to be
-integers: this module sees to it.
+integers or the like: this module sees to it. What dtypes of these a kernel takes, its condition
+says.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class KernelTable:
         """Return the function of the kernel that can take this call, or None.
 
         All inputs must be of one dtype that the kernel serves, but those at the positions in
-        ``integers``, which the op has checked to be integers.
+        ``integers``, whose dtypes the op has checked.
         """
         kernel = self._kernels.get(name)
         if kernel is None or (config.kernels_vary and not config.get().kernels):

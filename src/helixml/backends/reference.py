@@ -48,10 +48,11 @@ class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
     def __init__(self, device: Device) -> None:
         self.device = device
         from helixml.backends.reference_attention import KERNELS as ATTENTION
+        from helixml.backends.reference_decoding import KERNELS as DECODING
         from helixml.backends.reference_maps import KERNELS as MAPS  # which build on this file
         from helixml.backends.reference_state_space import KERNELS as STATE_SPACE
 
-        every = (*KERNELS, *MAPS, *ATTENTION, *STATE_SPACE)
+        every = (*KERNELS, *MAPS, *ATTENTION, *STATE_SPACE, *DECODING)
         self.kernels = KernelTable(Kernel(f.__name__, f, ("float32", "float64")) for f in every)
 
     def capabilities(self) -> dict[str, Any]:

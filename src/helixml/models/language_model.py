@@ -109,8 +109,9 @@ class LanguageModel(Module):
     def logits(self, end: hx.Tensor) -> hx.Tensor:
         """Return logits, (..., d) to (..., vocab_size)."""
         parts = self._parts()
-        table = parts.embedding if parts.output is None else parts.output
-        logits: hx.Tensor = end @ table.weight.mT
+        logits: hx.Tensor = (
+            parts.embedding.logits(end) if parts.output is None else parts.output(end)
+        )
         return logits
 
     def init_state(self, batch: int) -> State:

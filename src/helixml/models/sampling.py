@@ -89,18 +89,8 @@ class Sampling:
         ShapeError : logits are not (b, v) with at least one class, or seen has another shape.
         ValueRangeError : a row has nan or inf, or no class above -inf.
         """
-        if logits.ndim != 2 or logits.shape[1] == 0:
-            raise ShapeError(f"draw: logits are {logits.shape}, they must be (b, v), v at least 1.")
-        if seen is not None and seen.shape != logits.shape:
-            raise ShapeError(f"draw: seen is {seen.shape}, logits are {logits.shape}.")
         with hx.no_grad():
-            x: hx.Tensor = logits.astype("float64")
-            if seen is not None and self.repetition_penalty != 1:
-                penalty = self.repetition_penalty
-                x = hx.where(seen, hx.where(x > 0, x / penalty, x * penalty), x)
-            top = hx.max(x, axis=-1, keepdims=True)
-            if not hx.all(hx.isfinite(top)):
-                raise ValueRangeError("draw: logits have nan or inf, or a row of nothing but -inf.")
+            x, top = self._penalised(logits, seen)
             if self.temperature == 0:
                 likeliest = hx.one_hot(hx.argmax(x, axis=-1), x.shape[-1])
                 greedy: hx.Tensor = hx.where(likeliest == 1, 0.0, -hx.inf).astype("float64")
@@ -122,6 +112,21 @@ class Sampling:
                 x = hx.where(hx.exp(x) >= self.min_p, x, -hx.inf)  # the likeliest has e^0
             return x
 
+    def _penalised(self, logits: hx.Tensor, seen: hx.Tensor | None) -> tuple[hx.Tensor, hx.Tensor]:
+        """Return the logits in float64 after the penalty, and the largest of each row, (b, 1)."""
+        if logits.ndim != 2 or logits.shape[1] == 0:
+            raise ShapeError(f"draw: logits are {logits.shape}, they must be (b, v), v at least 1.")
+        if seen is not None and seen.shape != logits.shape:
+            raise ShapeError(f"draw: seen is {seen.shape}, logits are {logits.shape}.")
+        x: hx.Tensor = logits.astype("float64")
+        if seen is not None and self.repetition_penalty != 1:
+            penalty = self.repetition_penalty
+            x = hx.where(seen, hx.where(x > 0, x / penalty, x * penalty), x)
+        top: hx.Tensor = hx.max(x, axis=-1, keepdims=True)
+        if not hx.all(hx.isfinite(top)):
+            raise ValueRangeError("draw: logits have nan or inf, or a row of nothing but -inf.")
+        return x, top
+
     def probabilities(self, logits: hx.Tensor, seen: hx.Tensor | None = None) -> hx.Tensor:
         """Return the distribution, (b, v), float64; see `log_weights`."""
         p: hx.Tensor = hx.softmax(self.log_weights(logits, seen), axis=-1)
@@ -134,11 +139,11 @@ class Sampling:
         seen: hx.Tensor | None = None,
     ) -> hx.Tensor:
         """Draw one class for each row, (b,), int64; see `log_weights`."""
-        x = self.log_weights(logits, seen)
-        if self.temperature == 0:
-            drawn: hx.Tensor = hx.argmax(x, axis=-1)
+        if self.temperature == 0:  # a distribution of one class
+            with hx.no_grad():
+                drawn: hx.Tensor = hx.argmax(self._penalised(logits, seen)[0], axis=-1)
             return drawn
-        return draw_weighted(x, rng)
+        return draw_weighted(self.log_weights(logits, seen), rng)
 
 
 def draw_weighted(log_weights: hx.Tensor, rng: hx.random.Rng | None) -> hx.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import helixml as hx
 from helixml.errors import IndexingError, ValueRangeError
 from helixml.nn import init
@@ -16,6 +18,18 @@ def at_least_one(layer: str, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise ValueRangeError(f"{layer}: {name}={value}, must be at least 1.")
+
+
+def plain_map(layer: Any) -> tuple[hx.Tensor, hx.Tensor | None, hx.Tensor | None] | None:
+    """Return the (matrix, scale, bias) of a layer, for an op that does its work beside other work.
+
+    The layer is then `stored_linear` of them. None where it may be more: the class that defines
+    its ``forward`` defines no ``matrix``, or there are hooks.
+    """
+    last = next(kind for kind in type(layer).__mro__ if "forward" in vars(kind))
+    if layer._hooks_before or layer._hooks_after or "matrix" not in vars(last):
+        return None
+    return *layer.matrix(), layer.bias
 
 
 class Linear(Module):
@@ -58,6 +72,10 @@ class Linear(Module):
         """Map the last axis of x, (..., in_features) to (..., out_features)."""
         y: hx.Tensor = hx.linear(x, self.weight, self.bias)
         return y
+
+    def matrix(self) -> tuple[hx.Tensor, None]:
+        """Return the matrix that `forward` multiplies with, and no scale; see `plain_map`."""
+        return self.weight, None
 
     def extra(self) -> str:
         """Return the sizes."""

@@ -8,9 +8,16 @@ import helixml as hx
 from helixml.errors import ValueRangeError
 from helixml.nn import init
 from helixml.nn.causal_conv import CausalConv1d
-from helixml.nn.layers import Linear
+from helixml.nn.layers import Linear, plain_map
 from helixml.nn.parameter import Parameter
-from helixml.nn.sequence import State, StepByChunk, check_sequence, check_state, check_time_steps
+from helixml.nn.sequence import (
+    State,
+    StepByChunk,
+    check_sequence,
+    check_state,
+    check_state_tensor,
+    check_time_steps,
+)
 
 __all__ = ["MambaBlock"]
 
@@ -77,6 +84,7 @@ class MambaBlock(StepByChunk):
         if select_eps is not None and not select_eps >= 0:
             raise ValueRangeError(f"MambaBlock: select_eps={select_eps} is negative.")
         rng = rng or hx.random.default_rng()
+        self.features = d_model
         d = expand * d_model
         self.in_proj = Linear(d_model, 2 * d, bias, rng)
         self.conv1d = CausalConv1d(d, d_conv, conv_bias, "silu", rng)
@@ -94,7 +102,7 @@ class MambaBlock(StepByChunk):
     def _mix(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         d, n = self.A_log.shape
         rank = self.dt_proj.weight.shape[1]
-        check_sequence("MambaBlock", x, self.in_proj.weight.shape[1])
+        check_sequence("MambaBlock", x, self.features)
         u, z = hx.split(self.in_proj(x), (d, d), axis=2)  # (b, l, d) each
         if state is None:
             u = self.conv1d(u)
@@ -146,4 +154,31 @@ class MambaBlock(StepByChunk):
     def chunk(self, x: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         """Mix a piece of a sequence from ``state``."""
         check_state("MambaBlock", state, 2)
-        return self._mix(x, state)
+        check_sequence("MambaBlock", x, self.features)
+        weights = self._weights() if x.shape[1] == 1 else None
+        if weights is None:
+            return self._mix(x, state)
+        b, (d, n), taps = x.shape[0], self.A_log.shape, self.conv1d.weight.shape[2]
+        check_state_tensor("MambaBlock", state[0], (b, d, taps - 1))
+        check_state_tensor("MambaBlock", state[1], (b, d, n))
+        y, *state = hx.mamba_step(x[:, 0], *state, *weights)
+        return hx.expand_dims(y, 1), tuple(state)
+
+    def _weights(self) -> list[hx.Tensor | None] | None:
+        """Return what `mamba_step` takes; None where this layer, or one inside, does more."""
+        conv = self.conv1d
+        maps = [plain_map(m) for m in (self.in_proj, self.x_proj, self.dt_proj, self.out_proj)]
+        hooked = type(conv) is not CausalConv1d or conv._hooks_before or conv._hooks_after
+        normed = self.select_eps is not None or type(self).normed is not MambaBlock.normed
+        if hooked or normed or None in maps:
+            return None
+        matrices, scales, biases = zip(*maps, strict=True)
+        w_in, w_x, w_dt, w_out = matrices
+        b_in, b_x, b_dt, b_out = biases
+        if b_x is not None:
+            return None
+        return [
+            *(w_in, conv.weight[:, 0], w_x, w_dt, self.A_log, self.D, w_out),
+            *(b_in, conv.bias, b_dt, b_out),
+            *scales,
+        ]

@@ -16,6 +16,7 @@ _FILES = {
     "contraction": "einsum einsum_path",
     "convolution": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
     "cumulative": "cumulative_logsumexp cumulative_max cumulative_min",
+    "decoding": "mamba_step stored_linear",
     "delta_rule": "gated_delta_rule",
     "diagonals": "block_diag diag diag_embed diagflat vander",
     "distances": "cdist pdist renorm",

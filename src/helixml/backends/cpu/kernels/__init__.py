@@ -37,6 +37,7 @@ else:
     from helixml.backends.cpu.kernels.gather import scatter_add, take
     from helixml.backends.cpu.kernels.linear import linear, linear_vjp
     from helixml.backends.cpu.kernels.linear_scan import linear_scan
+    from helixml.backends.cpu.kernels.mamba_step import mamba_step, takes_few_sequences
     from helixml.backends.cpu.kernels.norm import (
         layer_norm,
         layer_norm_vjp,
@@ -53,6 +54,7 @@ else:
         takes_axis,
     )
     from helixml.backends.cpu.kernels.state_space_dual import ssd, ssd_vjp, takes_steps
+    from helixml.backends.cpu.kernels.stored_linear import stored_linear, takes_few
     from helixml.backends.cpu.kernels.summing import sum
     from helixml.backends.cpu.kernels.update import (
         adamw_,
@@ -88,6 +90,8 @@ else:
         ("cross_entropy_vjp", cross_entropy_vjp, _FLOATS),
         ("linear", linear, _FLOATS),
         ("linear_vjp", linear_vjp, _FLOATS),
+        ("stored_linear", stored_linear, _FLOATS, takes_few),
+        ("mamba_step", mamba_step, _FLOATS, takes_few_sequences),
         ("adamw_", adamw_, _FLOATS),
         ("adamw_many_", adamw_many_, _FLOATS),
         ("sgd_", sgd_, _FLOATS),

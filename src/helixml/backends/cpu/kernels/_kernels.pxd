@@ -48,6 +48,8 @@ cdef extern from "kernels.h" nogil:
     int HELIX_GEMM_STEPS
     int HELIX_GEMM_DEPTH
     int HELIX_GEMM_FEW_COLUMNS
+    int HELIX_REAL, HELIX_BFLOAT16, HELIX_INT8
+    int HELIX_STORED_ROWS
 
     ctypedef struct helix_rows:
         void *data
@@ -218,6 +220,36 @@ cdef extern from "kernels.h" nogil:
         const Py_ssize_t *b_offsets
         Py_ssize_t c_bytes
 
+    ctypedef struct helix_matrix:
+        Py_ssize_t rows, columns
+        int storage
+        const void *data
+        const void *scale
+        const void *bias
+
+    ctypedef struct helix_stored_linear:
+        helix_matrix matrix
+        Py_ssize_t count
+        const void *x
+        void *y
+
+    ctypedef struct helix_mamba_step:
+        Py_ssize_t batch, channels, states, taps, rank
+        helix_matrix in_proj, x_proj, dt_proj, out_proj
+        const void *x
+        const void *past
+        const void *state
+        const void *conv_weight
+        const void *conv_bias
+        const void *A_log
+        const void *D
+        void *inner
+        void *selected
+        void *mixed
+        void *y
+        void *next_past
+        void *next_state
+
     ctypedef struct helix_table:
         helix_work scan_forward, scan_backward
         helix_work conv_forward, conv_backward, conv_time_forward, conv_time_backward
@@ -235,6 +267,8 @@ cdef extern from "kernels.h" nogil:
         helix_work philox, drop
         helix_work adamw, sgd, scale, squares
         helix_work gemm_pack, gemm, gemm_stack, gemm_few_rows
+        helix_work stored_linear
+        helix_work mamba_step_enter, mamba_step_select, mamba_step_scan, mamba_step_leave
 
     const char *const *helix_instruction_sets()
     const char *const *helix_function_names()

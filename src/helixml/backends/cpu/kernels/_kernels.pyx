@@ -29,6 +29,7 @@ GEMM_COLUMNS = HELIX_GEMM_COLUMNS
 GEMM_STEPS = HELIX_GEMM_STEPS
 GEMM_DEPTH = HELIX_GEMM_DEPTH
 GEMM_FEW_COLUMNS = HELIX_GEMM_FEW_COLUMNS
+STORED_ROWS = HELIX_STORED_ROWS
 
 
 # Instruction sets
@@ -781,6 +782,80 @@ cdef class Gemm:
         stack.b_offsets = <Py_ssize_t *>_data(b_offsets)
         stack.c_bytes = self.arrays[3].nbytes
         _run(self.table.gemm_stack, &stack, items, grain)
+
+
+cdef helix_matrix _matrix(object weight, object scale, object bias) except *:
+    """Describe a matrix in C order of the call's floats, of bfloat16 or of int8."""
+    cdef helix_matrix m
+    m.rows, m.columns = weight.shape
+    m.storage = {1: HELIX_INT8, 2: HELIX_BFLOAT16}.get(weight.itemsize, HELIX_REAL)
+    m.data, m.scale, m.bias = _data(weight), _data(scale), _data(bias)
+    return m
+
+
+cdef Py_ssize_t _runs(Py_ssize_t rows) noexcept:
+    """Return how many items so many rows of a stored matrix make."""
+    return (rows + HELIX_STORED_ROWS - 1) // HELIX_STORED_ROWS
+
+
+cdef class StoredLinear:
+    """Products of one stored matrix with a few vectors."""
+
+    cdef helix_stored_linear call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(self, x, weight, scale, bias, y):
+        cdef helix_stored_linear *s = &self.call
+        self.arrays = [x, weight, scale, bias, y]
+        self.table = _table(x)
+        s.matrix, s.count = _matrix(weight, scale, bias), x.shape[0]
+        s.x, s.y = _data(x), _data(y)
+
+    def run(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.table.stored_linear, &self.call, items, grain)
+
+
+cdef class MambaStep:
+    """One step of a Mamba mixer; all arrays are in C order."""
+
+    cdef helix_mamba_step call
+    cdef const helix_table *table
+    cdef object arrays
+
+    def __init__(
+        self, x, past, state, in_proj, conv_weight, x_proj, dt_proj, A_log, D, out_proj,
+        in_bias, conv_bias, dt_bias, out_bias, in_scale, x_scale, dt_scale, out_scale,
+    ):
+        cdef helix_mamba_step *s = &self.call
+        self.arrays = [
+            x, past, state, in_proj, conv_weight, x_proj, dt_proj, A_log, D, out_proj,
+            in_bias, conv_bias, dt_bias, out_bias, in_scale, x_scale, dt_scale, out_scale,
+        ]
+        self.table = _table(x)
+        s.batch, s.channels, s.states = state.shape
+        s.taps, s.rank = conv_weight.shape[1], dt_proj.shape[1]
+        s.in_proj = _matrix(in_proj, in_scale, in_bias)
+        s.x_proj = _matrix(x_proj, x_scale, None)
+        s.dt_proj = _matrix(dt_proj, dt_scale, dt_bias)
+        s.out_proj = _matrix(out_proj, out_scale, out_bias)
+        s.x, s.past, s.state = _data(x), _data(past), _data(state)
+        s.conv_weight, s.conv_bias = _data(conv_weight), _data(conv_bias)
+        s.A_log, s.D = _data(A_log), _data(D)
+
+    def run(self, inner, selected, mixed, y, next_past, next_state, bint shared):
+        """Do all four parts, whose items threads share if that is so."""
+        cdef helix_mamba_step *s = &self.call
+        cdef const helix_table *table = self.table
+        cdef Py_ssize_t channels = _runs(s.channels), grain = 1 if shared else PY_SSIZE_T_MAX
+        self.arrays += [inner, selected, mixed, y, next_past, next_state]
+        s.inner, s.selected, s.mixed = _data(inner), _data(selected), _data(mixed)
+        s.y, s.next_past, s.next_state = _data(y), _data(next_past), _data(next_state)
+        _run(table.mamba_step_enter, s, channels, grain)
+        _run(table.mamba_step_select, s, _runs(s.x_proj.rows), grain)
+        _run(table.mamba_step_scan, s, channels, grain)
+        _run(table.mamba_step_leave, s, _runs(s.out_proj.rows), grain)
 
 
 # Functions of single elements of whole arrays: see map.c. What they cannot take they hand on.

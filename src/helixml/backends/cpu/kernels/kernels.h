@@ -305,6 +305,42 @@ typedef struct {
     ptrdiff_t c_bytes;          /* from one c to the next */
 } helix_gemm_stack;
 
+/* A matrix in C order as it is stored: entry (i, j) stands for scale[i] data[i, j]. */
+enum helix_storage { HELIX_REAL, HELIX_BFLOAT16, HELIX_INT8 };
+
+typedef struct {
+    ptrdiff_t rows, columns;
+    int storage;                /* a helix_storage */
+    const void *data;
+    const void *scale, *bias;   /* (rows,) or NULL; the bias is added to products */
+} helix_matrix;
+
+/* Products of a stored matrix with few vectors; items are runs of HELIX_STORED_ROWS of its rows. */
+enum { HELIX_STORED_ROWS = 16 };
+
+typedef struct {
+    helix_matrix matrix;
+    ptrdiff_t count;
+    const void *x;              /* (count, columns) */
+    void *y;                    /* (count, rows) */
+} helix_stored_linear;
+
+/* One step of Mamba's mixer for a few sequences, in four parts, each done before the next; items
+   are runs of HELIX_STORED_ROWS channels (enter, scan), rows of x_proj (select) or of out_proj
+   (leave). */
+typedef struct {
+    ptrdiff_t batch, channels, states, taps, rank;
+    helix_matrix in_proj, x_proj, dt_proj, out_proj;
+    const void *x;                      /* (b, columns of in_proj) */
+    const void *past, *state;           /* (b, d, taps - 1), (b, d, n) */
+    const void *conv_weight, *conv_bias; /* (d, taps); (d,) or NULL */
+    const void *A_log, *D;              /* (d, n), (d,) */
+    void *inner;                        /* (b, 2 d): u, and silu(z) */
+    void *selected;                     /* (b, rank + 2 n): of dt, B, C */
+    void *mixed;                        /* (b, d): steps, then what out_proj reads */
+    void *y, *next_past, *next_state;
+} helix_mamba_step;
+
 /* The kernels, each given a pointer to the struct of its family: KERNEL(name, variant). */
 #define HELIX_EACH_KERNEL(KERNEL, variant)                                                  \
     KERNEL(scan_forward, variant)                                                           \
@@ -345,7 +381,12 @@ typedef struct {
     KERNEL(gemm_pack, variant)                                                              \
     KERNEL(gemm, variant)                                                                   \
     KERNEL(gemm_stack, variant)                                                             \
-    KERNEL(gemm_few_rows, variant)
+    KERNEL(gemm_few_rows, variant)                                                          \
+    KERNEL(stored_linear, variant)                                                          \
+    KERNEL(mamba_step_enter, variant)                                                       \
+    KERNEL(mamba_step_select, variant)                                                      \
+    KERNEL(mamba_step_scan, variant)                                                        \
+    KERNEL(mamba_step_leave, variant)
 
 #define HELIX_MEMBER(name, variant) helix_work name;
 
