@@ -458,9 +458,9 @@ def test_flops_of_a_training_step_of_hyena():
     ends = 2 * t * w * h + (t - 1) * w + 4 * t * h * h + (t - 1) * h  # x is no parameter
     ends += t * w * (2 * k + 2 * k) + (t - 1) * w
     gate = 2 * t * h
-    # One transform of g; a product and a transform back for u, and for k. The bias: to u, to itself.
+    # One transform of g; a product and a transform back for u, and for k.
     long = b * h * line + (b * h * line + 6 * b * h * bins) + (h * line + 6 * b * h * bins)
-    long += 2 * t * h + 2 * t * h  # the bias; the gate: g times it, and its own gradient
+    long += 2 * t * h + 2 * t * h  # the bias, to u and itself; the gate, to g and itself
     loss = 1 + 2 * t * h
     backward = network + window + ends + gate + long + loss
     assert found == forward + backward + update

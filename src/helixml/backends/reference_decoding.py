@@ -47,12 +47,14 @@ def sigmoid(x: Array) -> Array:
 
 def silu(x: Array) -> Array:
     """Return x sigmoid(x)."""
-    return x * sigmoid(x)
+    y: Array = x * sigmoid(x)
+    return y
 
 
 def silu_slope(x: Array) -> Array:
     """Return the derivative of silu."""
-    return sigmoid(x) * (1 + x * (1 - sigmoid(x)))
+    slope: Array = sigmoid(x) * (1 + x * (1 - sigmoid(x)))
+    return slope
 
 
 def stored_linear(x: Array, weight: Array, scale: Optional, bias: Optional) -> Forward:
