@@ -58,12 +58,13 @@ def silu_slope(x: Array) -> Array:
 
 
 def stored_linear(x: Array, weight: Array, scale: Optional, bias: Optional) -> Forward:
-    """Return s (W x) + b of each row."""
+    """Return s (W x) + b of each row; a matrix of wider floats than x widens the result."""
     matrix = Stored(weight, scale, bias)
+    dtype = x.dtype if scale is not None else np.result_type(x.dtype, weight.dtype)
     y = np.zeros((*x.shape[:-1], len(weight)))
     for i in np.ndindex(x.shape[:-1]):
         y[i] = matrix.map(wide(x[i]))
-    return (y.astype(x.dtype),), ()
+    return (y.astype(dtype),), ()
 
 
 def stored_linear_vjp(
