@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 
 from helixml import config
 from helixml.backends import registry
+from helixml.backends.cpu import kernels
 
 settings.register_profile(
     "helixml",
@@ -37,3 +38,12 @@ def other_device():
     """Name a device beside the CPU: slow and obvious, but somewhere else."""
     registry.get("reference")
     return "reference"
+
+
+@pytest.fixture
+def with_kernels():
+    """Use the kernels: without them a fused op's gradient is that of the ops it is made of."""
+    if kernels.available() is None:
+        pytest.skip("the kernels were not compiled")
+    with config.using(kernels=True):
+        yield

@@ -43,6 +43,7 @@ def used(check):
     return found
 
 
+@pytest.mark.usefixtures("with_kernels")
 @pytest.mark.skipif(not len(TABLE), reason="there are no kernels")
 def test_kernels_that_a_check_uses_are_noticed():
     assert {"softmax"} <= used(concerned("softmax")[0])
