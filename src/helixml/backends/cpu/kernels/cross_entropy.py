@@ -11,6 +11,7 @@ import helixml.backends.cpu.kernels._kernels as _kernels
 import helixml.backends.cpu.kernels._small as _small
 from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, contiguous, share, table
+from helixml.backends.cpu.kernels.update import scale_many_
 from helixml.backends.dispatch import Prepared
 
 
@@ -83,8 +84,7 @@ def cross_entropy_vjp(
     ready: Array | None = prepared[0].take() if prepared else None
     if ready is not None:
         if g != 1:
-            with np.errstate(all="ignore"):
-                np.multiply(ready, g, out=ready)
+            scale_many_([ready], factor=float(g))
         return ready, None
     if ignore_index is None and reduction != "none":
         few: Array | None = _small.cross_entropy_vjp(
