@@ -97,7 +97,9 @@ def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], list[np.
 
 
 def cotangent(shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
-    """Return what every side begins a backward pass with."""
+    """Return what every side begins a backward pass with; 1 for a loss, as ``backward()`` does."""
+    if shape == ():
+        return np.ones(shape, dtype)
     g = np.random.default_rng(0).standard_normal(shape, np.float32)
     return np.asarray(g, dtype)
 
