@@ -123,11 +123,6 @@ EXCEPTIONS = (
         refused("targets must be 1 or -1"),
     ),
     Exceptional(
-        ("nn.functional.ctc_loss",),
-        "PyTorch's gradient is right behind log_softmax only; there they agree (tests/ops)",
-        lambda outcome: outcome.kind == "gradient",
-    ),
-    Exceptional(
         ("istft",),
         "PyTorch leaves out the window's gradient",
         lambda outcome: outcome.kind == "gradient" and "of tensor 1" in outcome.detail,

@@ -46,9 +46,9 @@ def classes_last(
     return hx.nll_loss(hx.log_softmax(moved, axis=-1), target, weight, **options)
 
 
-def aligned(log_probs: Any, *args: Any, **options: Any) -> Any:
-    """Return the loss of alignments: PyTorch has time first."""
-    return hx.ctc_loss(hx.moveaxis(log_probs, 0, 1), *args, **options)
+def aligned(logits: Any, *args: Any, **options: Any) -> Any:
+    """Return the loss of alignments behind log_softmax: PyTorch has time first."""
+    return hx.ctc_loss(hx.moveaxis(hx.log_softmax(logits), 0, 1), *args, **options)
 
 
 def class_losses(

@@ -124,11 +124,14 @@ class Entry:
     call : takes PyTorch's arguments, with tensors of helixml.
     compared : what of the outputs, of either side, is unique and can be compared.
     tolerance : how many times the usual one; None for once.
+    behind : None, or the function of PyTorch that its first argument goes through before the call,
+        as it does inside ``call``: where PyTorch's gradient is right only of both together.
     """
 
     call: Callable[..., Any]
     compared: Callable[[Any], Any] = lambda outputs: outputs
     tolerance: float | None = None
+    behind: Callable[[Any], Any] | None = None
 
 
 SAME = {  # name there -> name here, where the arguments are the same but for their keywords
@@ -636,7 +639,11 @@ TOLERANCES: dict[str, float] = {
     "nn.functional.gaussian_nll_loss": 10,
     # Scores of some hundred: what each is rounded by, its weight differs by relative to itself.
     "nn.functional.scaled_dot_product_attention": 10,
+    "nn.functional.ctc_loss": 10,
 }
+
+
+BEHIND = {"nn.functional.ctc_loss": lambda x: x.log_softmax(-1)}
 
 
 SCALARS_HAVE_AXES = {
@@ -655,6 +662,7 @@ TABLE = {
         on_scalars(call, name in ("argsort", "mode")) if name in SCALARS_HAVE_AXES else call,
         COMPARED.get(name, Entry.compared),
         TOLERANCES.get(name),
+        BEHIND.get(name),
     )
     for name, call in {**FUNCTIONS, **EXPRESSIONS}.items()
 }

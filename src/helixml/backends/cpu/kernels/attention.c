@@ -118,6 +118,20 @@ static ptrdiff_t workspace_size(const helix_attention *a) {
     return panels + 16 * 2 * WIDTH;
 }
 
+/* Does some of the items: parts of so many rows, of so many heads. */
+static int do_parts(const helix_attention *a, ptrdiff_t heads, ptrdiff_t rows,
+                    void (*work)(const helix_attention *, const part *, real *), ptrdiff_t first,
+                    ptrdiff_t last) {
+    real *workspace = helix_workspace(workspace_size(a) * sizeof(real));
+    if (!workspace)
+        return HELIX_NO_MEMORY;
+    for (ptrdiff_t index = first; index < last; index++) {
+        part it = part_at(index, heads, rows);
+        work(a, &it, workspace);
+    }
+    return 0;
+}
+
 /* Forward */
 
 /* Scores become exp(score - top), which `total` sums, and top the largest score so far. */
@@ -229,14 +243,7 @@ static void attend(const helix_attention *a, const part *it, real *workspace) {
 /* Items are (batch, head, run of HELIX_ATTENTION_ROWS queries). */
 int EXPORT(attention_forward)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_attention *a = call;
-    real *workspace = helix_workspace(workspace_size(a) * sizeof(real));
-    if (!workspace)
-        return HELIX_NO_MEMORY;
-    for (ptrdiff_t index = first; index < last; index++) {
-        part it = part_at(index, a->heads, a->queries);
-        attend(a, &it, workspace);
-    }
-    return 0;
+    return do_parts(a, a->heads, a->queries, attend, first, last);
 }
 
 /* Backward: with p_ij = g_i . v_j, the score s_ij gets P_ij (p_ij - D_i), D_i = g_i . y_i. */
@@ -322,14 +329,7 @@ static void pull_queries(const helix_attention *a, const part *it, real *workspa
 /* Items are (batch, head, run of HELIX_ATTENTION_ROWS queries). */
 int EXPORT(attention_queries)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_attention *a = call;
-    real *workspace = helix_workspace(workspace_size(a) * sizeof(real));
-    if (!workspace)
-        return HELIX_NO_MEMORY;
-    for (ptrdiff_t index = first; index < last; index++) {
-        part it = part_at(index, a->heads, a->queries);
-        pull_queries(a, &it, workspace);
-    }
-    return 0;
+    return do_parts(a, a->heads, a->queries, pull_queries, first, last);
 }
 
 static void pull_keys(const helix_attention *a, const part *it, real *workspace) {
@@ -386,12 +386,5 @@ static void pull_keys(const helix_attention *a, const part *it, real *workspace)
 /* Items are (batch, head of keys, run of HELIX_ATTENTION_ROWS keys); after attention_queries. */
 int EXPORT(attention_keys)(const void *call, ptrdiff_t first, ptrdiff_t last) {
     const helix_attention *a = call;
-    real *workspace = helix_workspace(workspace_size(a) * sizeof(real));
-    if (!workspace)
-        return HELIX_NO_MEMORY;
-    for (ptrdiff_t index = first; index < last; index++) {
-        part it = part_at(index, a->kv_heads, a->keys);
-        pull_keys(a, &it, workspace);
-    }
-    return 0;
+    return do_parts(a, a->kv_heads, a->keys, pull_keys, first, last);
 }
