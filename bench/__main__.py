@@ -25,6 +25,7 @@ from bench.turns import ROOT, Case, Figure, Worker, WorkerError, compare
 NAMES = (
     "training_step",
     "transformer",
+    "training_memory",
     "selective_scan",
     "rows",
     "elementwise",
@@ -136,7 +137,8 @@ def ask(name: str, quick: bool) -> Iterator[Figure | WorkerError]:
 def _compared(name: str, question: ModuleType, quick: bool) -> Iterator[Figure | WorkerError]:
     python, environment = Path(sys.executable), {}
     if question.PEER == "PyTorch":
-        python, environment = PEERS_PYTHON, KEEP_MEMORY
+        python = PEERS_PYTHON
+        environment = getattr(question, "PEER_ENVIRONMENT", KEEP_MEMORY)
     if not python.exists():
         print(
             f"{name}: left out, PyTorch is missing. Hint: python3 dev.py bench makes "

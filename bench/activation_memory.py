@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import helixml as hx
+from bench.memory import most_resident, resident
 from bench.turns import ROOT, Figure
 
 LAYERS, WIDTH, LENGTH, LONGEST = 16, 64, 8192, 262_144
@@ -78,18 +77,13 @@ def _by_turns(kinds: list[str], length: int, rounds: int) -> dict[str, tuple[flo
 
 def _answer(kind: str, length: int) -> None:
     """Make a step for each line of input; print the peak so far and the step's time."""
-    start = _resident()
+    start = resident()
     step = _step(kind, length)
     for _ in sys.stdin:
         began = time.thread_time()
         step()
         milliseconds = (time.thread_time() - began) * 1e3
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-        print(json.dumps([(peak - start) / 2**20, milliseconds]), flush=True)
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        print(json.dumps([(most_resident() - start) / 2**20, milliseconds]), flush=True)
 
 
 def _step(kind: str, length: int) -> Callable[[], object]:

@@ -1,5 +1,6 @@
-"""Continuing a text greedily, one token at a time: how fast beside transformers?
+"""Continuing a text greedily: how fast beside transformers?
 
+After a short prompt, one token at a time; and one token after a long prompt, which is read at once.
 One model has the shape of mamba-130m, the other that of the byte model. Both sides have the same
 weights and must come to the same tokens. Reading all weights is the least that a token costs;
 helixml may have stored them in fewer bytes, and the peer then has in float32 what they stand for.
@@ -16,6 +17,7 @@ from bench.turns import Case
 
 PEER = "PyTorch"
 PROMPT, NEW = 8, 16  # tokens
+LONG_PROMPT, QUICK_PROMPT = 1024, 64
 SIZES = {
     "130M parameters": {"vocab_size": 50280, "hidden_size": 768, "num_hidden_layers": 24},
     "the byte model": {"vocab_size": 256, "hidden_size": 256, "num_hidden_layers": 4},
@@ -24,16 +26,24 @@ SIZES = {
 
 def cases(*, quick: bool = False) -> list[Case]:
     """List the cases; quick ones are the byte model's."""
-    return [
-        Case(
-            f"{NEW} tokens, {name}, {stored or 'float32'}",
-            "continuation",
-            lambda rng, end=sizes["vocab_size"]: [rng.integers(end, size=(1, PROMPT))],
-            {"sizes": sizes, "stored": stored},
-        )
-        for name, sizes in list(SIZES.items())[quick:]
+    models = list(SIZES.items())[quick:]
+    found = [
+        _case(f"{NEW} tokens, {name}, {stored or 'float32'}", sizes, stored, PROMPT, NEW)
+        for name, sizes in models
         for stored in (None, "bfloat16", "int8")
     ]
+    prompt = QUICK_PROMPT if quick else LONG_PROMPT
+    name, sizes = models[0]
+    return [*found, _case(f"a token after {prompt:,}, {name}, float32", sizes, None, prompt, 1)]
+
+
+def _case(what: str, sizes: Mapping[str, int], stored: str | None, prompt: int, new: int) -> Case:
+    return Case(
+        what,
+        "continuation",
+        lambda rng: [rng.integers(sizes["vocab_size"], size=(1, prompt))],
+        {"sizes": sizes, "stored": stored, "new": new},
+    )
 
 
 def weights(shapes: Mapping[str, tuple[int, ...]], stored: str | None) -> dict[str, np.ndarray]:

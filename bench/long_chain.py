@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import helixml as hx
+from bench.memory import resident
 from bench.turns import Figure
 
 
@@ -13,13 +13,13 @@ def run(*, quick: bool = False) -> list[Figure]:
     """Build, differentiate and free a chain of 10^6 additions (10^5 if quick)."""
     count = 10**5 if quick else 10**6
     x = hx.tensor(1.0, requires_grad=True)
-    before = _rss()
+    before = resident()
     start = time.perf_counter()
     y = x
     for _ in range(count):
         y = y + x
     forward = (time.perf_counter() - start) / count * 1e6
-    held = _rss() - before
+    held = resident() - before
     start = time.perf_counter()
     y.backward()
     backward = (time.perf_counter() - start) / count * 1e6
@@ -29,7 +29,3 @@ def run(*, quick: bool = False) -> list[Figure]:
         Figure(f"{what}: memory", held / count, unit="bytes"),
         Figure.of_rounds(f"{what}: backward", "its forward", [backward], [forward], unit="us"),
     ]
-
-
-def _rss() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import helixml as hx
+from bench.memory import most_resident, resident
 from bench.turns import ROOT, Figure
 
 LENGTH, QUICK_LENGTH = 1_048_576, 32_768
@@ -62,13 +61,9 @@ def _answer_of(part: str, length: int) -> list:
     return answer
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 def _train(length: int) -> list[float]:
     """Return the seconds of a step and its peak in MiB."""
-    start = _resident()
+    start = resident()
     model, ids = _model_and_text(length)
     optimizer = hx.optim.AdamW(model.parameters(), lr=1e-3)
     began = time.perf_counter()
@@ -76,8 +71,7 @@ def _train(length: int) -> list[float]:
     loss.backward()
     optimizer.step()
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    return [seconds, (peak - start) / 2**20]
+    return [seconds, (most_resident() - start) / 2**20]
 
 
 def _generate(length: int) -> list:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.memory import most_resident, resident
+
 # Threads of a library that has just worked go on spinning for a while: OpenBLAS's, the longest,
 # for 2^26 cycles.
 PAUSE = 0.03
@@ -34,6 +36,7 @@ class Side:
         self.run: Any = None
         self.reset: Any = None
         self.last = 0.0  # seconds of the last call
+        self.imported = resident()
 
     def begin(self, number: int, quick: bool, file: str, dtype: str | None = None) -> None:
         """Set up a case, its floats in another dtype if given; compute it once, into a file."""
@@ -57,6 +60,10 @@ class Side:
             self.call()
             times.append(self.last * 1e3)
         return statistics.median(times)
+
+    def growth(self) -> int:
+        """Return the most memory so far, less what the libraries took when imported, in bytes."""
+        return most_resident() - self.imported
 
     def call(self) -> Any:
         """Call once and keep the time."""

@@ -143,7 +143,7 @@ def test_exact_derivatives_are_those_of_exact_values(turns, name):
 def names():
     files = sorted((ROOT / "bench").glob("*.py"))
     tools = {"__init__", "__main__", "bits_per_byte", "exact", "machine", "probes", "turns"}
-    tools |= {"layers", "worker"}
+    tools |= {"layers", "memory", "worker"}
     return [file.stem for file in files if file.stem not in tools]
 
 

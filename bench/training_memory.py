@@ -1,0 +1,36 @@
+"""How much memory does training a byte language model take, beside a Transformer of equal size?
+
+The models and steps are those of `transformer`. What is compared is the peak of the resident set
+after some steps, less what it was once the libraries were imported: parameters, gradients,
+AdamW's averages, activations, and what the allocators keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench import transformer
+from bench.turns import Case, Figure, Worker, WorkerError, greatest_error, results
+
+PEER = "PyTorch"
+PEER_ENVIRONMENT: dict[str, str] = {}  # its memory as it comes: kept memory would be counted
+STEPS = 3
+
+
+def cases(*, quick: bool = False) -> list[Case]:
+    """List the one case, the longest window of `transformer`."""
+    return transformer.cases(quick=quick)[-1:]
+
+
+def figures(
+    case: Case, number: int, workers: tuple[Worker, Worker], against: str, *, quick: bool
+) -> Iterator[Figure]:
+    """Take some steps on both sides, and compare the peaks."""
+    error = greatest_error(*results(number, workers, quick=quick))
+    if not error <= case.tolerance:
+        raise WorkerError(f"{case.what}: results differ by {error:.2g} (allowed {case.tolerance})")
+    peaks = []
+    for worker in workers:
+        worker.ask("measure", repeats=STEPS)
+        peaks.append(worker.ask("growth") / 2**20)
+    yield Figure.of_rounds(f"memory of a {case.what}", against, peaks[:1], peaks[1:], unit="MiB")
