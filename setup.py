@@ -26,7 +26,7 @@ DEBUG = os.environ.get("HELIXML_CYTHON_DEBUG", "") == "1"
 CORE = Path("src/helixml/_core")
 KERNELS = Path("src/helixml/backends/cpu/kernels")
 # Compiled once, for the baseline; the others once per instruction set and dtype.
-ONCE = [str(KERNELS / name) for name in ("table.c", "pool.c", "blocks.c")]
+ONCE = [str(KERNELS / name) for name in ("table.c", "pool.c", "blocks.c", "gemm_amx.c")]
 SOURCES = sorted(map(str, KERNELS.glob("*.c")))
 HEADERS = sorted(map(str, KERNELS.glob("*.h")))
 

@@ -2,7 +2,7 @@
 
 ``HELIXML_DEVICE``, ``HELIXML_NUM_THREADS``, ``HELIXML_PURE``, ``HELIXML_KERNELS`` and
 ``HELIXML_DEBUG`` are read here and nowhere else. `using` changes settings for a block of code, and
-only for the thread or task that runs it.
+only for the thread or task that runs it; `matmul_precision` changes that one for the process.
 
 >>> from helixml import config
 >>> with config.using(debug=True):
@@ -24,7 +24,7 @@ from helixml.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Config", "cache_dir", "get", "using"]
+__all__ = ["Config", "cache_dir", "get", "matmul_precision", "using"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Config:
     kernels : use compiled kernels (``HELIXML_KERNELS=0`` drops them and keeps the compiled engine).
     debug : remember the line of the user's code that made each node of the graph.
     strict_asarray : refuse ``np.asarray(t)`` of a tensor that requires a gradient.
+    matmul_precision : "highest", or "high": see `matmul_precision`.
     """
 
     device: str = "cpu"
@@ -47,6 +48,7 @@ class Config:
     kernels: bool = True
     debug: bool = False
     strict_asarray: bool = False
+    matmul_precision: str = "highest"
 
 
 def _flag(name: str, default: bool) -> bool:
@@ -79,7 +81,9 @@ _process = _from_environment()
 # Whether debug mode was ever on, or kernels ever off: spares the hot path a look-up.
 debugging = _process.debug
 kernels_vary = not _process.kernels
+precision_varies = False  # whether another than the highest was ever asked for
 _override: ContextVar[Config | None] = ContextVar("helixml_config", default=None)
+precisions = {"highest"}  # that this machine has; backends add theirs
 
 
 def get() -> Config:
@@ -104,6 +108,7 @@ def using(**settings: object) -> Iterator[Config]:
             hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}."
             raise ConfigError(f"config: {name!r} is not a setting. Hint: {hint}")
     changed = replace(get(), **settings)  # type: ignore[arg-type]
+    _require_precision(changed.matmul_precision)
     global debugging, kernels_vary
     debugging = debugging or changed.debug
     kernels_vary = kernels_vary or not changed.kernels
@@ -112,6 +117,48 @@ def using(**settings: object) -> Iterator[Config]:
         yield changed
     finally:
         _override.reset(token)
+
+
+def matmul_precision(value: str) -> None:
+    """Say how exactly the process multiplies large float32 matrices.
+
+    Parameters
+    ----------
+    value : "highest", in float32. Or "high", on processors with AMX alone: each number as the sum
+        of two of bfloat16, with errors of about 2^-16 instead of 2^-24 of the terms, in half the
+        time; an infinity gives nan. Small products stay exact, float64 too.
+
+    Raises
+    ------
+    ConfigError : this machine does not have it.
+
+    Examples
+    --------
+    >>> from helixml import config
+    >>> config.matmul_precision("highest")
+    """
+    global _process
+    _require_precision(value)
+    _process = replace(_process, matmul_precision=value)
+
+
+def is_precision_high() -> bool:
+    """Say whether "high" is enough for products of matrices."""
+    return precision_varies and get().matmul_precision == "high"
+
+
+def _require_precision(value: str) -> None:
+    global precision_varies
+    if value not in ("highest", "high"):
+        raise ConfigError(
+            f'config: matmul_precision is {value!r}. Hint: it is "highest" or "high".'
+        )
+    if value not in precisions:
+        raise ConfigError(
+            f"config: matmul_precision={value!r} needs a processor with AMX and the compiled "
+            f'kernels, which are not here. Hint: leave it at "highest".'
+        )
+    precision_varies = precision_varies or value != "highest"
 
 
 def cache_dir() -> Path:

@@ -233,3 +233,35 @@ def test_the_backend_multiplies_with_the_kernel_where_kernels_are_wanted(monkeyp
         assert (x @ x.mT).numpy().tolist() == [[50.0] * 4] * 4
         assert (half @ half.mT).dtype == np.float16
     assert calls == ["float32", "float32"]
+
+
+needs_amx = pytest.mark.skipif("high" not in config.precisions, reason="no AMX here")
+
+
+@needs_amx
+@pytest.mark.parametrize(("m", "k", "n"), [(9, 1, 1), (33, 65, 31), (200, 513, 150)])
+def test_high_precision_errs_by_little(rng, m, k, n):
+    x, y = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+    with config.using(matmul_precision="high"):
+        found = matmul(x, y)
+    exact = x.astype(np.float64) @ y.astype(np.float64)
+    terms = np.sqrt(np.square(x, dtype=np.float64) @ np.square(y, dtype=np.float64))
+    assert np.abs(found - exact).max() > 0 or k == 1
+    assert (np.abs(found - exact) <= 2.0**-14 * terms).all()
+
+
+@needs_amx
+def test_high_precision_gives_the_same_bits_on_any_number_of_threads(rng, three_threads):
+    x, y = rng.standard_normal((300, 520), np.float32), rng.standard_normal((520, 260), np.float32)
+    with config.using(matmul_precision="high"):
+        shared = matmul(x, y)
+        threads.set_num_threads(1)
+        assert np.array_equal(shared, matmul(x, y))
+
+
+@needs_amx
+def test_products_of_bfloat16_are_exact_up_to_their_sum(rng):
+    x, y = (hx.asarray(rng.standard_normal((70, 70))).astype(hx.bfloat16) for _ in range(2))
+    exact = x.astype(hx.float64).numpy() @ y.astype(hx.float64).numpy()
+    found = (x @ y).astype(hx.float64).numpy()
+    assert (np.abs(found - exact) <= 2.0**-8 * np.abs(exact) + 1e-4).all()

@@ -87,3 +87,20 @@ def test_bad_environment_is_an_error(name, value, hint):
 def test_cache_dir_follows_xdg(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert str(config.cache_dir()) == "/somewhere/helixml"
+
+
+@pytest.mark.skipif("high" in config.precisions, reason="this machine has it")
+def test_a_precision_that_this_machine_lacks_is_refused():
+    with pytest.raises(ConfigError, match="needs a processor with AMX"):
+        config.matmul_precision("high")
+    with (
+        pytest.raises(ConfigError, match="needs a processor with AMX"),
+        config.using(matmul_precision="high"),
+    ):
+        pass
+    assert config.get().matmul_precision == "highest"
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ConfigError, match='it is "highest" or "high"'):
+        config.matmul_precision("medium")

@@ -27,7 +27,7 @@ FAMILIES = (
     "simd", "attention", "conv", "copy", "fft_conv", "gather", "gemm", "linear_scan", "loss",
     "mamba_step", "map", "norm", "philox", "scan", "softmax", "state_space_dual", "sum", "update",
 )  # fmt: skip
-PROGRAMS = ("pool", "blocks", *FAMILIES)
+PROGRAMS = ("pool", "blocks", "amx", *FAMILIES)
 AARCH64_PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 SECONDS = 600  # more than any program needs on a busy machine
 
@@ -83,7 +83,7 @@ class Build:
 
     @cached_property
     def headers(self) -> bytes:
-        files = [*map(Path, self.settings["HEADERS"]), HERE / "check.h"]
+        files = [*map(Path, self.settings["HEADERS"]), *sorted(HERE.glob("*.h"))]
         return b"\0".join((ROOT / file).read_bytes() for file in files)
 
     def object(self, source: str | Path, folder: str, *switches: str) -> Path:
@@ -140,7 +140,8 @@ class Build:
                 listed = [*self.runner, self.kernels_program(()), "--sets"]
                 sets = subprocess.check_output(listed, text=True).split()
                 return [*self.runner, str(self.kernels_program(tuple(sets))), name]
-            objects = [self.object(HERE / f"{part}.c", "tests") for part in (name, "check")]
+            own = (name, "check", *(("arrays",) if name == "amx" else ()))
+            objects = [self.object(HERE / f"{part}.c", "tests") for part in own]
             once = [path for path in self.settings["ONCE"] if not path.endswith("table.c")]
             objects += [self.object(path, "kernels") for path in once]
             return [*self.runner, str(self.link_program(name, objects))]

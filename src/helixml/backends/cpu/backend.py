@@ -311,7 +311,10 @@ class CpuBackend(BackendBase):
             return np.multiply(x, y)  # columns times rows: nothing is added up
         product = self._product if config.get().kernels else np.matmul
         if x.dtype in dtypes.HALVES:
-            return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
+            wide_x, wide_y = x.astype(np.float32), y.astype(np.float32)
+            if x.dtype == dtypes.bfloat16 and product is not np.matmul:
+                return product(wide_x, wide_y, of_bfloat16=True).astype(x.dtype)
+            return product(wide_x, wide_y).astype(x.dtype)
         return product(x, y)
 
     # Tier 1: linear algebra

@@ -66,6 +66,8 @@ else:
     )
 
     threads.apply()
+    if _extension.HAS_AMX:
+        config.precisions.add("high")
     _FLOATS = ("float32", "float64")
     KERNELS += [
         ("selective_scan", selective_scan, _FLOATS),

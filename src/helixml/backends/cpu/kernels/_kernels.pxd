@@ -210,9 +210,14 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t c_row
         int add
         Py_ssize_t row_items, column_items
+        int split
         int finish, activation
         const void *bias
         void *before
+
+    int helix_gemm_amx_pack(const void *, Py_ssize_t, Py_ssize_t)
+    int helix_gemm_amx(const void *, Py_ssize_t, Py_ssize_t)
+    int helix_has_amx()
 
     ctypedef struct helix_gemm_stack:
         helix_gemm each

@@ -66,6 +66,9 @@ def instruction_set():
 use_instruction_set(instruction_sets()[0])
 
 
+HAS_AMX = bool(helix_has_amx())
+
+
 # Threads
 
 def set_threads(int threads):
@@ -202,17 +205,41 @@ cdef int _run(helix_work work, const void *call, Py_ssize_t items, Py_ssize_t gr
 
 # Kernels: see the struct of the same name in kernels.h for what the arguments are.
 
-cdef class Scan:
+cdef class Call:
+    """The arguments of one call of a kernel, and references to the arrays that they point to.
+
+    A subclass has the kernel's struct. ``work`` is what the kernel does, ``pull`` what is done
+    for the gradients.
+    """
+
+    cdef const helix_table *table
+    cdef const void *arguments
+    cdef list arrays
+    cdef helix_work work, pull
+
+    cdef int hold(self, const void *arguments, object typed, list arrays) except -1:
+        """Keep the arrays, and take the functions for the dtype of ``typed``."""
+        self.arguments, self.table, self.arrays = arguments, _table(typed), arrays
+        return 0
+
+    def run(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items, in ranges of at most ``grain``."""
+        _run(self.work, self.arguments, items, grain)
+
+    def backward(self, Py_ssize_t items, Py_ssize_t grain):
+        """Do all items of the gradients, in ranges of at most ``grain``."""
+        _run(self.pull, self.arguments, items, grain)
+
+
+cdef class Scan(Call):
     """One selective scan."""
 
     cdef helix_scan call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, sizes, softplus, u, delta, z, y, A_log2, B, C, D, bias, chunk_states):
         cdef helix_scan *s = &self.call
-        self.arrays = [u, delta, z, y, A_log2, B, C, D, bias, chunk_states]
-        self.table = _table(u)
+        self.hold(s, u, [u, delta, z, y, A_log2, B, C, D, bias, chunk_states])
+        self.work, self.pull = self.table.scan_forward, self.table.scan_backward
         s.batch, s.length, s.channels, s.states, s.groups, s.parts = sizes
         s.softplus, s.fixed_B, s.fixed_C = softplus, B.ndim == 2, C.ndim == 2
         s.u, s.delta, s.z, s.y = _rows(u), _rows(delta), _rows(z), _rows(y)
@@ -228,31 +255,21 @@ cdef class Scan:
         s.dA, s.dB, s.dC = _data(dA), _data(dB), _data(dC)
         s.dD, s.dbias, s.dstate = _data(dD), _data(dbias), _data(dstate)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.scan_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.scan_backward, &self.call, items, grain)
-
-
-cdef class Conv:
+cdef class Conv(Call):
     """One causal convolution, of (b, l, d) or, along contiguous time, of (b, d, l)."""
 
     cdef helix_conv call
-    cdef const helix_table *table
-    cdef object arrays
-    cdef bint along_time
 
     def __init__(self, along_time, silu, x, weight, bias, past, y):
         cdef helix_conv *c = &self.call
-        self.arrays = [x, weight, bias, past, y]
-        self.table, self.along_time = _table(x), along_time
+        self.hold(c, x, [x, weight, bias, past, y])
         if along_time:
+            self.work, self.pull = self.table.conv_time_forward, self.table.conv_time_backward
             c.batch, c.channels, c.length = x.shape
             c.taps = weight.shape[1]
         else:
+            self.work, self.pull = self.table.conv_forward, self.table.conv_backward
             c.batch, c.length, c.channels = x.shape
             c.taps = weight.shape[0]
         c.silu = silu
@@ -266,34 +283,16 @@ cdef class Conv:
         c.g, c.dx, c.dpast = _rows(g), _rows(dx), _rows(dpast)
         c.dweight, c.dbias = _data(dweight), _data(dbias)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        cdef const helix_table *table = self.table
-        _run(
-            table.conv_time_forward if self.along_time else table.conv_forward,
-            &self.call, items, grain,
-        )
 
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        cdef const helix_table *table = self.table
-        _run(
-            table.conv_time_backward if self.along_time else table.conv_backward,
-            &self.call, items, grain,
-        )
-
-
-cdef class Norm:
+cdef class Norm(Call):
     """One normalisation, by root mean square or, with an array of means, by mean and variance."""
 
     cdef helix_norm call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, rows_in_item, eps, x, weight, mean, scale):
         cdef helix_norm *n = &self.call
-        self.arrays = [x, weight, mean, scale]
-        self.table = _table(x)
+        self.hold(n, x, [x, weight, mean, scale])
+        self.work, self.pull = self.table.norm_forward, self.table.norm_backward
         n.rows, n.size = x.shape
         n.rows_in_item, n.eps, n.centred = rows_in_item, eps, mean is not None
         n.x, n.weight, n.mean, n.scale = _rows(x), _data(weight), _data(mean), _data(scale)
@@ -311,50 +310,30 @@ cdef class Norm:
         n.g, n.g_total, n.dx = _rows(g), _rows(g_total), _rows(dx)
         n.dweight, n.dbias = _data(dweight), _data(dbias)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.norm_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.norm_backward, &self.call, items, grain)
-
-
-cdef class Softmax:
+cdef class Softmax(Call):
     """One softmax, or its logarithm."""
 
     cdef helix_softmax call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, logarithm, x, y, g, dx):
         cdef helix_softmax *s = &self.call
-        self.arrays = [x, y, g, dx]
-        self.table = _table(y)
+        self.hold(s, y, [x, y, g, dx])
+        self.work, self.pull = self.table.softmax_forward, self.table.softmax_backward
         s.rows, s.size = y.shape
         s.logarithm = logarithm
         s.x, s.y, s.g, s.dx = _rows(x), _rows(y), _rows(g), _rows(dx)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.softmax_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.softmax_backward, &self.call, items, grain)
-
-
-cdef class Attention:
+cdef class Attention(Call):
     """One attention, of arrays (b, heads, rows, width)."""
 
     cdef helix_attention call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, first_key, last_key, scale, q, k, v, y, log_sums):
         cdef helix_attention *a = &self.call
-        self.arrays = [q, k, v, y, log_sums]
-        self.table = _table(q)
+        self.hold(a, q, [q, k, v, y, log_sums])
+        self.work = self.table.attention_forward
         a.batch, a.heads, a.queries, a.width = q.shape
         a.kv_heads, a.keys, a.value_width = v.shape[1:]
         a.first_key, a.last_key, a.scale = first_key, last_key, scale
@@ -367,10 +346,6 @@ cdef class Attention:
         self.arrays += [g, dq, dk, dv, means]
         a.g, a.dq, a.dk, a.dv, a.means = _rows(g), _rows(dq), _rows(dk), _rows(dv), _data(means)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.attention_forward, &self.call, items, grain)
-
     def pull_queries(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of the gradient of q, in ranges of at most ``grain``."""
         _run(self.table.attention_queries, &self.call, items, grain)
@@ -380,17 +355,15 @@ cdef class Attention:
         _run(self.table.attention_keys, &self.call, items, grain)
 
 
-cdef class Dual:
+cdef class Dual(Call):
     """One state-space duality, of arrays (b, heads | groups, l, width)."""
 
     cdef helix_ssd call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, chunk, x, dt, A, B, C, D, y, chunk_states):
         cdef helix_ssd *s = &self.call
-        self.arrays = [x, dt, A, B, C, D, y, chunk_states]
-        self.table = _table(x)
+        self.hold(s, x, [x, dt, A, B, C, D, y, chunk_states])
+        self.work, self.pull = self.table.ssd_forward, self.table.ssd_backward
         s.batch, s.heads, s.length, s.width = x.shape
         s.groups, s.states, s.chunk = B.shape[1], B.shape[3], chunk
         s.x, s.y, s.B, s.C = _rows(x), _rows(y), _rows(B), _rows(C)
@@ -404,26 +377,16 @@ cdef class Dual:
         s.g, s.dx, s.dB, s.dC = _rows(g), _rows(dx), _rows(dB), _rows(dC)
         s.ddt, s.dA, s.dD, s.dstate = _data(ddt), _data(dA), _data(dD), _data(dstate)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.ssd_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.ssd_backward, &self.call, items, grain)
-
-
-cdef class FFTConv:
+cdef class FFTConv(Call):
     """One long convolution, of (b, d, l) with (d, m)."""
 
     cdef helix_fft_conv call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, size, rows_in_item, constants, u, k, bias, gate, y):
         cdef helix_fft_conv *c = &self.call
-        self.arrays = [constants, u, k, bias, gate, y]
-        self.table = _table(u)
+        self.hold(c, u, [constants, u, k, bias, gate, y])
+        self.work, self.pull = self.table.fft_conv_forward, self.table.fft_conv_backward
         c.batch, c.channels, c.length = u.shape
         c.taps, c.size, c.rows_in_item = k.shape[1], size, rows_in_item
         c.table = _data(constants)
@@ -436,14 +399,6 @@ cdef class FFTConv:
         self.arrays += [g, du, dgate, dk]
         c.g, c.du, c.dgate, c.dk = _rows(g), _rows(du), _rows(dgate), _data(dk)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.fft_conv_forward, &self.call, items, grain)
-
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.fft_conv_backward, &self.call, items, grain)
-
 
 def fill_fft_constants(size, constants):
     """Write the constants of transforms of so many numbers, for the instruction set in use."""
@@ -453,17 +408,15 @@ def fill_fft_constants(size, constants):
     _run(_table(constants).fft_conv_table, &call, 1, 1)
 
 
-cdef class Loss:
+cdef class Loss(Call):
     """One cross entropy."""
 
     cdef helix_loss call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, ignore_index, smoothing, logits, target, losses, top, sums):
         cdef helix_loss *c = &self.call
-        self.arrays = [logits, target, losses, top, sums]
-        self.table = _table(logits)
+        self.hold(c, logits, [logits, target, losses, top, sums])
+        self.work, self.pull = self.table.loss_forward, self.table.loss_backward
         c.rows, c.classes = logits.shape
         c.ignores = ignore_index is not None
         c.ignore_index = ignore_index or 0
@@ -476,121 +429,84 @@ cdef class Loss:
         self.arrays += [g, dlogits]
         self.call.g, self.call.dlogits = _data(g), _rows(dlogits)
 
-    def forward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.loss_forward, &self.call, items, grain)
 
-    def backward(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.loss_backward, &self.call, items, grain)
-
-
-cdef class Map:
+cdef class Map(Call):
     """One function of single elements, of rows; ``out_y`` is a gate's second gradient."""
 
     cdef helix_map call
-    cdef const helix_table *table
-    cdef object arrays
     cdef readonly Py_ssize_t items, size
 
     def __init__(self, name, x, y, g, out, out_y):
         cdef helix_map *m = &self.call
-        self.arrays = [x, y, g, out, out_y]
-        self.table = _table(out)
+        self.hold(m, out, [x, y, g, out, out_y])
+        self.work = self.table.map
         m.rows, m.size = out.shape
         m.function = _functions[name]
         m.x, m.y, m.g, m.out, m.out_y = _rows(x), _rows(y), _rows(g), _rows(out), _rows(out_y)
         self.size = out.size
         self.items = m.rows * ((m.size + HELIX_MAP_RUN - 1) // HELIX_MAP_RUN)
 
-    def run(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.map, &self.call, items, grain)
 
-
-cdef class Copy:
+cdef class Copy(Call):
     """A copy of rows."""
 
     cdef helix_copy call
-    cdef const helix_table *table
-    cdef object arrays
     cdef readonly Py_ssize_t items
 
     def __init__(self, x, to):
         cdef helix_copy *c = &self.call
-        self.arrays = [x, to]
-        self.table = _table(x)
+        self.hold(c, x, [x, to])
+        self.work = self.table.copy
         c.rows, c.size = x.shape
         c.from_, c.to = _rows(x), _rows(to)
         self.items = c.rows * ((c.size + HELIX_COPY_RUN - 1) // HELIX_COPY_RUN)
 
-    def run(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.copy, &self.call, items, grain)
 
-
-cdef class Sum:
+cdef class Sum(Call):
     """A sum of rows, in parts."""
 
     cdef helix_sum call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, rows_in_item, x, parts):
         cdef helix_sum *s = &self.call
-        self.arrays = [x, parts]
-        self.table = _table(x)
+        self.hold(s, x, [x, parts])
+        self.work = self.table.sum
         s.rows, s.size = x.shape
         s.rows_in_item, s.x, s.parts = rows_in_item, _rows(x), _data(parts)
 
-    def run(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.sum, &self.call, items, grain)
 
-
-cdef class Gather:
-    """Rows taken from a table, or added to it."""
+cdef class Gather(Call):
+    """Rows taken from a table or, as for the gradient of that, added to it."""
 
     cdef helix_gather call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, indices, table, rows, rows_in_item):
         cdef helix_gather *g = &self.call
-        self.arrays = [indices, table, rows]
-        self.table = _table(table)
+        self.hold(g, table, [indices, table, rows])
+        self.work, self.pull = self.table.gather, self.table.scatter
         g.count, g.width = rows.shape
         g.size, g.rows_in_item = table.shape[0], rows_in_item
         g.indices = <const int64_t *>_data(indices)
         g.table, g.rows = _rows(table), _rows(rows)
 
-    def gather(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.gather, &self.call, items, grain)
 
-    def scatter(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.scatter, &self.call, items, grain)
-
-
-cdef class LinearScan:
+cdef class LinearScan(Call):
     """One linear recurrence, of (batch, l, d) or, with time contiguous, of (d, l).
 
     Complex numbers come as pairs of reals: 2 d of them are contiguous, or 2 l.
     """
 
     cdef helix_linear_scan call
-    cdef const helix_table *table
-    cdef object arrays
-    cdef bint is_complex
 
     def __init__(self, is_complex, a, b, h, initial, reverse):
         cdef helix_linear_scan *s = &self.call
-        self.arrays = [a, b, h, initial]
-        self.table, self.is_complex = _table(h), is_complex
+        self.hold(s, h, [a, b, h, initial])
+        cdef const helix_table *table = self.table
         if h.ndim == 3:
+            self.work = table.complex_scan_channels if is_complex else table.linear_scan_channels
             s.batch, s.length, s.channels = h.shape
         else:
+            self.work = table.complex_scan_lines if is_complex else table.linear_scan_lines
             s.channels, s.length = h.shape
             s.batch, s.a_time = 1, a.shape[1] == h.shape[1]
         s.reverse = reverse
@@ -598,32 +514,14 @@ cdef class LinearScan:
         s.initial = _data(initial)
 
     def set_channels(self, Py_ssize_t channels_in_item):
-        """Say how many channels an item of `channels` has."""
+        """Say how many channels an item has; where time is contiguous, it does not ask."""
         self.call.channels_in_item = channels_in_item
 
-    def channels(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        cdef const helix_table *table = self.table
-        _run(
-            table.complex_scan_channels if self.is_complex else table.linear_scan_channels,
-            &self.call, items, grain,
-        )
 
-    def lines(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        cdef const helix_table *table = self.table
-        _run(
-            table.complex_scan_lines if self.is_complex else table.linear_scan_lines,
-            &self.call, items, grain,
-        )
-
-
-cdef class Philox:
+cdef class Philox(Call):
     """Random words from a counter on, of which only the lower 64 bits may move."""
 
     cdef helix_philox call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, key, counter, blocks):
         cdef helix_philox *p = &self.call
@@ -633,29 +531,20 @@ cdef class Philox:
         p.high[0], p.high[1] = counter >> 64 & 0xFFFFFFFF, counter >> 96 & 0xFFFFFFFF
 
     def set_words(self, words):
-        """Say where `words` writes, (blocks, 4) of uint32."""
-        self.arrays = [words]
-        self.table = _tables[0]
+        """Have the words written, (blocks, 4) of uint32."""
+        self.arguments, self.arrays, self.work = &self.call, [words], _tables[0].philox
         self.call.words = <uint32_t *>_data(words)
 
     def set_drop(self, x, y, threshold, scale):
-        """Add what `drop` reads (x) and writes (y), both contiguous."""
+        """Have x multiplied or dropped into y, both contiguous."""
         cdef helix_philox *p = &self.call
-        self.arrays = [x, y]
-        self.table = _table(x)
+        self.hold(p, x, [x, y])
+        self.work = self.table.drop
         p.size, p.threshold, p.scale = x.size, threshold, scale
         p.x, p.y = _data(x), _data(y)
 
-    def words(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.philox, &self.call, items, grain)
 
-    def drop(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.drop, &self.call, items, grain)
-
-
-cdef class Update:
+cdef class Update(Call):
     """One step of an optimizer for many arrays, all of one dtype, aligned and in C order.
 
     What a kernel does not read may be None.
@@ -663,8 +552,6 @@ cdef class Update:
 
     cdef helix_update call
     cdef helix_leaf *leaves
-    cdef const helix_table *table
-    cdef object arrays
     cdef readonly Py_ssize_t items, size
 
     def __init__(self, params, grads, ms, vs):
@@ -672,8 +559,7 @@ cdef class Update:
         cdef cnp.ndarray first
         sized = grads if params is None else params
         cdef Py_ssize_t i, count = len(sized)
-        self.arrays = [params, grads, ms, vs]
-        self.table = _table(sized[0])
+        self.hold(&self.call, sized[0], [params, grads, ms, vs])
         self.leaves = <helix_leaf *>PyMem_Malloc(count * sizeof(helix_leaf))
         if self.leaves == NULL:
             raise MemoryError(f"no memory for a list of {count} arrays.")
@@ -693,53 +579,40 @@ cdef class Update:
         PyMem_Free(self.leaves)
 
     def set_adamw(self, lr, beta1, beta2, eps, weight_decay, step):
-        """Add the settings of `adamw`."""
+        """Have the arrays stepped by AdamW."""
         cdef helix_update *u = &self.call
+        self.work = self.table.adamw
         u.lr, u.beta1, u.beta2, u.eps, u.weight_decay = lr, beta1, beta2, eps, weight_decay
         u.correction1, u.correction2 = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
 
     def set_sgd(self, lr, momentum, nesterov, weight_decay):
-        """Add the settings of `sgd`."""
+        """Have the arrays stepped by stochastic gradient descent."""
         cdef helix_update *u = &self.call
+        self.work = self.table.sgd
         u.lr, u.momentum, u.nesterov, u.weight_decay = lr, momentum, nesterov, weight_decay
 
     def set_factor(self, factor):
-        """Add what `scale` multiplies the parameters with."""
+        """Have the parameters multiplied."""
+        self.work = self.table.scale
         self.call.factor = factor
 
     def set_squares(self, squares):
-        """Say where `squares` adds each item's sum: zeros of float64."""
+        """Have the sum of each item's squares added to an entry of ``squares``, of float64."""
+        self.work = self.table.squares
         self.arrays.append(squares)
         self.call.squares = <double *>_data(squares)
 
-    def adamw(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.adamw, &self.call, items, grain)
 
-    def sgd(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.sgd, &self.call, items, grain)
-
-    def scale(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.scale, &self.call, items, grain)
-
-    def squares(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.squares, &self.call, items, grain)
-
-
-cdef class Gemm:
-    """One product of matrices, c = a b."""
+cdef class Gemm(Call):
+    """One product of matrices, c = a b: `pack` all of b, then `run`."""
 
     cdef helix_gemm call
-    cdef const helix_table *table
-    cdef object arrays
+    cdef helix_work packing
 
     def __init__(self, a, b, packed, c, add=False, row_items=1, column_items=1):
         cdef helix_gemm *g = &self.call
-        self.arrays = [a, b, packed, c]
-        self.table = _table(c)
+        self.hold(g, c, [a, b, packed, c])
+        self.work, self.packing = self.table.gemm, self.table.gemm_pack
         g.rows, g.columns, g.steps = c.shape[0], c.shape[1], b.shape[0]
         g.add = add
         g.a, g.b, g.packed, g.c = _data(a), _data(b), _data(packed), _data(c)
@@ -747,6 +620,11 @@ cdef class Gemm:
         g.b_step, g.b_column = (stride // b.itemsize for stride in b.strides)
         g.c_row = c.strides[0] // c.itemsize
         g.row_items, g.column_items = row_items, column_items
+
+    def use_tiles(self, bint split):
+        """Have AMX do it, in products of bfloat16, of lower parts too if ``split``."""
+        self.work, self.packing = helix_gemm_amx, helix_gemm_amx_pack
+        self.call.split = split
 
     def finish(self, activation, bias, before):
         """Have the complete sums turned into activation(c + bias); see `helix_gemm`."""
@@ -760,11 +638,7 @@ cdef class Gemm:
 
     def pack(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of packing b, in ranges of at most ``grain``."""
-        _run(self.table.gemm_pack, &self.call, items, grain)
-
-    def multiply(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items of c, once b is packed, in ranges of at most ``grain``."""
-        _run(self.table.gemm, &self.call, items, grain)
+        _run(self.packing, &self.call, items, grain)
 
     def multiply_few_rows(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of c, which has few rows, b unpacked, in ranges of at most ``grain``."""
@@ -798,42 +672,33 @@ cdef Py_ssize_t _runs(Py_ssize_t rows) noexcept:
     return (rows + HELIX_STORED_ROWS - 1) // HELIX_STORED_ROWS
 
 
-cdef class StoredLinear:
+cdef class StoredLinear(Call):
     """Products of one stored matrix with a few vectors."""
 
     cdef helix_stored_linear call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(self, x, weight, scale, bias, y):
         cdef helix_stored_linear *s = &self.call
-        self.arrays = [x, weight, scale, bias, y]
-        self.table = _table(x)
+        self.hold(s, x, [x, weight, scale, bias, y])
+        self.work = self.table.stored_linear
         s.matrix, s.count = _matrix(weight, scale, bias), x.shape[0]
         s.x, s.y = _data(x), _data(y)
 
-    def run(self, Py_ssize_t items, Py_ssize_t grain):
-        """Do all items, in ranges of at most ``grain``."""
-        _run(self.table.stored_linear, &self.call, items, grain)
 
-
-cdef class MambaStep:
+cdef class MambaStep(Call):
     """One step of a Mamba mixer; all arrays are in C order."""
 
     cdef helix_mamba_step call
-    cdef const helix_table *table
-    cdef object arrays
 
     def __init__(
         self, x, past, state, in_proj, conv_weight, x_proj, dt_proj, A_log, D, out_proj,
         in_bias, conv_bias, dt_bias, out_bias, in_scale, x_scale, dt_scale, out_scale,
     ):
         cdef helix_mamba_step *s = &self.call
-        self.arrays = [
+        self.hold(s, x, [
             x, past, state, in_proj, conv_weight, x_proj, dt_proj, A_log, D, out_proj,
             in_bias, conv_bias, dt_bias, out_bias, in_scale, x_scale, dt_scale, out_scale,
-        ]
-        self.table = _table(x)
+        ])
         s.batch, s.channels, s.states = state.shape
         s.taps, s.rank = conv_weight.shape[1], dt_proj.shape[1]
         s.in_proj = _matrix(in_proj, in_scale, in_bias)
@@ -844,7 +709,7 @@ cdef class MambaStep:
         s.conv_weight, s.conv_bias = _data(conv_weight), _data(conv_bias)
         s.A_log, s.D = _data(A_log), _data(D)
 
-    def run(self, inner, selected, mixed, y, next_past, next_state, bint shared):
+    def run_parts(self, inner, selected, mixed, y, next_past, next_state, bint shared):
         """Do all four parts, whose items threads share if that is so."""
         cdef helix_mamba_step *s = &self.call
         cdef const helix_table *table = self.table

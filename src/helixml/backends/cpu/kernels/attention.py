@@ -61,7 +61,7 @@ def attention(
     log_sums = empty((b, h, l), q.dtype)
     band = _band(q, k, causal, window, offset)
     call = _kernels.Attention(*band, _scale(q, scale), q, k, v, y, log_sums)
-    share(call.forward, b * h * _runs(l), q.size * k.shape[2])
+    share(call.run, b * h * _runs(l), q.size * k.shape[2])
     y = y.reshape(shape)
     return (y,), (y, log_sums)
 

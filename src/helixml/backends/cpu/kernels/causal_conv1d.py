@@ -47,7 +47,7 @@ def causal_conv1d(
     along_time = _has_contiguous_time(x)
     y = _view(empty(_view(x, along_time).shape, x.dtype), along_time)
     conv = _conv(along_time, x, weight, bias, initial_state, activation, y)
-    share(conv.forward, _items(x, along_time), x.size * weight.shape[1])
+    share(conv.run, _items(x, along_time), x.size * weight.shape[1])
     return (y,), ()
 
 

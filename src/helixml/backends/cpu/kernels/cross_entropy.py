@@ -57,7 +57,7 @@ def cross_entropy(
         dlogits = empty(logits.shape, logits.dtype)
         loss.set_gradients(np.full(count, 1 / counted, logits.dtype), table(dlogits))
         residuals = top, sums, Prepared(dlogits)
-    share(loss.forward, count, logits.size)
+    share(loss.run, count, logits.size)
     if reduction == "none":
         return (losses.reshape(target.shape),), residuals
     total = losses.sum(dtype=np.float64) / counted

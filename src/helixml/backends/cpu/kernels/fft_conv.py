@@ -41,7 +41,7 @@ def fft_conv(
     """
     y: Array = empty(u.shape, u.dtype)
     call, parts = _begin(u, k, bias, gate, y)
-    share(call.forward, parts * u.shape[1], FLOPS_IN_STEP * u.size)
+    share(call.run, parts * u.shape[1], FLOPS_IN_STEP * u.size)
     return (y,), ()
 
 

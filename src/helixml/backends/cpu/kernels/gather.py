@@ -38,7 +38,7 @@ def take(x: Array, indices: Array, *, axis: int) -> Array | None:
     taken: Array = empty((indices.size, width), x.dtype)
     rows_in_item = max(1, ELEMENTS_IN_ITEM // width)
     gather = _kernels.Gather(_flat(indices), rows(x.reshape(-1, width)), taken, rows_in_item)
-    share(gather.gather, -(-indices.size // rows_in_item), taken.size)
+    share(gather.run, -(-indices.size // rows_in_item), taken.size)
     return taken.reshape(indices.shape + x.shape[1:])
 
 
@@ -70,7 +70,7 @@ def scatter_add(x: Array, indices: Array, *, axis: int, size: int) -> Array | No
     if x.size:
         added = rows(moved.reshape(indices.size, width))
         gather = _kernels.Gather(_flat(indices), summed, added, 1)
-        share(gather.scatter, -(-width // _kernels.SCATTER_COLUMNS), x.size)
+        share(gather.backward, -(-width // _kernels.SCATTER_COLUMNS), x.size)
     result: Array = np.moveaxis(summed.reshape(size, *rest), 0, axis)
     return result
 

@@ -8,6 +8,7 @@
    A panel of B stays in the L1 cache while the panels of A, in L2, pass by.
 
    An entry of C is summed over k in order, run by run, whatever the items are. */
+#include "gemm.h"
 #include "tiles.h"
 
 enum { DEPTH = HELIX_GEMM_DEPTH };
@@ -31,32 +32,6 @@ static void tile(ptrdiff_t steps, const real *a, const real *b, real *c, ptrdiff
     for (ptrdiff_t i = 0; i < rows; i++)
         for (ptrdiff_t j = 0; j < columns; j++)
             c[i * c_row + j] = whole[i * COLUMNS + j] + (add ? c[i * c_row + j] : 0);
-}
-
-/* A tile's sums are complete: add the bias, keep the result for the backward pass where it is
-   wanted, and apply the activation, while the tile is in the L1 cache. */
-static void finish_tile(const helix_gemm *g, ptrdiff_t row, ptrdiff_t column, ptrdiff_t rows,
-                        ptrdiff_t columns) {
-    const real *bias = g->bias;
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        real *c = (real *)g->c + (row + i) * g->c_row + column;
-        real *before = g->before ? (real *)g->before + (row + i) * g->c_row + column : NULL;
-        for (ptrdiff_t j = 0; j < columns; j += WIDTH) {
-            ptrdiff_t count = columns - j;
-            vec slope, x = load_first(c + j, count);
-            if (bias)
-                x += load_first(bias + column + j, count);
-            if (before)
-                store_first(before + j, x, count);
-            if (g->activation == HELIX_SILU)
-                x = silu(x, &slope);
-            else if (g->activation == HELIX_GELU)
-                x = gelu(x, &slope);
-            else if (g->activation == HELIX_RELU)
-                x = choose(x < (real)0, splat(0), x);
-            store_first(c + j, x, count);
-        }
-    }
 }
 
 /* Where packed B has the panel at `column`, from the first step of a run on. */
@@ -95,11 +70,6 @@ static void block(const helix_gemm *g, ptrdiff_t row, ptrdiff_t row_end, ptrdiff
                     finish_tile(g, i, j, rows, columns);
             }
     }
-}
-
-/* Where part `index` of a size begins if it is cut into so many parts of whole units. */
-static ptrdiff_t part_start(ptrdiff_t size, ptrdiff_t unit, ptrdiff_t parts, ptrdiff_t index) {
-    return smaller(round_up(size, unit) / unit * index / parts * unit, size);
 }
 
 /* Entries of packed A that the largest block needs. */

@@ -289,12 +289,19 @@ typedef struct {
     ptrdiff_t c_row;            /* the columns of c are contiguous */
     int add;                    /* c += a b */
     ptrdiff_t row_items, column_items;
+    int split;                  /* by AMX: multiply lower parts too */
 
     /* Once the sums are complete, if `finish`: c = activation(c + bias). */
     int finish, activation;
     const void *bias;           /* (columns,) or NULL */
     void *before;               /* laid out as c, or NULL: what the activation is given */
 } helix_gemm;
+
+/* The same two parts by the tiles of AMX, of float32, with steps packed in whole units of 32; and
+   whether this processor and system have them. */
+int helix_gemm_amx_pack(const void *call, ptrdiff_t first, ptrdiff_t last);
+int helix_gemm_amx(const void *call, ptrdiff_t first, ptrdiff_t last);
+int helix_has_amx(void);
 
 enum helix_activation { HELIX_IDENTITY, HELIX_SILU, HELIX_RELU, HELIX_GELU };
 

@@ -65,7 +65,7 @@ def _scan_channels(a: Array, b: Array, initial: Array | None, reverse: bool) -> 
     scan = _call(rows(a.reshape(each.shape)), rows(b.reshape(each.shape)), each, initial, reverse)
     scan.set_channels(channels_in_item)
     width = d * (2 if h.dtype.kind == "c" else 1)
-    share(scan.channels, len(each) * -(-width // channels_in_item), h.size)
+    share(scan.run, len(each) * -(-width // channels_in_item), h.size)
     return h
 
 
@@ -78,7 +78,7 @@ def _scan_lines(a: Array, b: Array, initial: Array | None, reverse: bool) -> Arr
     if a.strides[-1] == 0:
         a = a[:, :1]  # the same at all times
     scan = _call(rows(a), rows(b.reshape(each.shape)), each, initial, reverse)
-    share(scan.lines, -(-len(each) // _kernels.SCAN_LINES), h.size)
+    share(scan.run, -(-len(each) // _kernels.SCAN_LINES), h.size)
     return h
 
 

@@ -41,7 +41,7 @@ def mamba_step(
     in_proj, x_proj = parameters[0], parameters[2]
     (b, d, _), dtype = state.shape, x.dtype
     y, next_past, next_state = (empty(array.shape, dtype) for array in (x, past, state))
-    call.run(
+    call.run_parts(
         empty((b, 2 * d), dtype),
         empty((b, len(x_proj)), dtype),
         empty((b, d), dtype),

@@ -3,7 +3,7 @@
 `matmul` takes what `np.matmul` takes and leaves to it what is small or not float32 or float64.
 Here vectors become matrices, stacks of matrices are taken apart, and a product is cut into
 items that threads share. Which function does the work, and how it is cut, depends on dtypes,
-shapes and strides only.
+shapes and strides only; and, where the processor has AMX, on the precision that is asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import helixml.backends.cpu.kernels._kernels as _kernels
+from helixml import config
 from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array
 
@@ -36,13 +37,14 @@ FEW_ROWS = 8  # up to which packing b costs more than it saves
 MOST_PACKED = 1 << 21  # bytes of B that are packed before they are used: in a cache till then
 
 
-def matmul(x: Array, y: Array) -> Array:
+def matmul(x: Array, y: Array, *, of_bfloat16: bool = False) -> Array:
     """Return x @ y, with the shapes and broadcasting of `np.matmul`, in C order.
 
     Parameters
     ----------
     x : (..., m, k) or (k,), any dtype and strides.
     y : (..., k, n) or (k,).
+    of_bfloat16 : whether bfloat16 can hold every element of both.
     """
     if x.ndim == y.ndim == 2 and _is_small(len(x), x.shape[1], y.shape[1]):
         return np.matmul(x, y)
@@ -59,7 +61,7 @@ def matmul(x: Array, y: Array) -> Array:
     if b.ndim > 2:
         return np.matmul(x, y) if min(rows, columns) == 1 else _stack_of_products(a, b)
     c = empty((rows, columns), a.dtype)
-    multiply(a.reshape(rows, steps), b, c)
+    multiply(a.reshape(rows, steps), b, c, of_bfloat16=of_bfloat16)
     return c.reshape(x.shape[:-1] + y.shape[1:])
 
 
@@ -125,6 +127,7 @@ def multiply(
     bias: Array | None = None,
     activation: str | None = None,
     before: Array | None = None,
+    of_bfloat16: bool = False,
 ) -> None:
     """Write activation(a @ b + bias) to c, a (m, k), b (k, n), c (m, n) in C order.
 
@@ -133,6 +136,7 @@ def multiply(
     bias : (n,), contiguous, or None.
     activation : None, "gelu", "relu" or "silu".
     before : like c, where a @ b + bias is written as well; or None.
+    of_bfloat16 : whether bfloat16 can hold every element of a and b.
     """
     (rows, steps), columns = a.shape, b.shape[1]
     finishes = bias is not None or activation is not None
@@ -151,15 +155,19 @@ def multiply(
     width = column_units * _kernels.GEMM_COLUMNS
     runs = max(1, MOST_PACKED // (_kernels.GEMM_DEPTH * width * c.itemsize))
     depth = min(steps, runs * _kernels.GEMM_DEPTH)
-    packed = empty((depth * width,), c.dtype)
+    tiles = _kernels.HAS_AMX and c.itemsize == 4 and (of_bfloat16 or config.is_precision_high())
+    unit = _kernels.GEMM_STEPS  # in which tiles are packed
+    packed = empty((math.ceil(depth / unit) * unit * width,), c.dtype)
     for start in range(0, steps, depth):
         here = slice(start, start + depth)
         left, right = a[:, here], b[here]
         gemm = _kernels.Gemm(left, right, packed, c, start > 0, row_items, column_items)
+        if tiles:
+            gemm.use_tiles(not of_bfloat16)
         if finishes and start + depth >= steps:
             gemm.finish(activation, bias, before)
         _share(gemm.pack, math.ceil(len(right) / _kernels.GEMM_STEPS), right.size, SHARED_PACKING)
-        _share(gemm.multiply, row_items * column_items, rows * right.size, SHARED_WORK)
+        _share(gemm.run, row_items * column_items, rows * right.size, SHARED_WORK)
 
 
 def _multiply_few_rows(

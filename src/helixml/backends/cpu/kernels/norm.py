@@ -139,7 +139,7 @@ def _forward(
         None if total is None else table(total),
         table(y),
     )
-    share(norm.forward, -(-scale.size // in_item), x.size)
+    share(norm.run, -(-scale.size // in_item), x.size)
     return (y,) if total is None else (y, total), scale
 
 

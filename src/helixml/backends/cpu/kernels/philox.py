@@ -22,7 +22,7 @@ def philox(key: tuple[int, int], counter: int, blocks: int) -> Array | None:
     words: Array = empty((blocks, 4), _WORDS)
     call = _kernels.Philox(key, counter, blocks)
     call.set_words(words)
-    share(call.words, -(-blocks // _kernels.PHILOX_RUN), words.size)
+    share(call.run, -(-blocks // _kernels.PHILOX_RUN), words.size)
     return words
 
 
@@ -41,7 +41,7 @@ def drop(
     y: Array = empty(x.shape, x.dtype)
     call = _kernels.Philox(key, counter, blocks)
     call.set_drop(*_kernels.dense([x]), y, threshold, scale)
-    share(call.drop, -(-blocks // _kernels.PHILOX_RUN), y.size)
+    share(call.run, -(-blocks // _kernels.PHILOX_RUN), y.size)
     return y
 
 

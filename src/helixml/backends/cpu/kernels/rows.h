@@ -7,6 +7,10 @@
 
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
+INLINE ptrdiff_t round_up(ptrdiff_t size, ptrdiff_t unit) {
+    return (size + unit - 1) / unit * unit;
+}
+
 INLINE real *row_at(helix_rows rows, ptrdiff_t batch, ptrdiff_t group, ptrdiff_t step) {
     return (real *)rows.data + batch * rows.batch_stride + group * rows.group_stride +
            step * rows.step_stride;

@@ -64,7 +64,7 @@ def selective_scan(
     y = empty((b, l, d), u.dtype)
     sizes = _sizes(u, A, B, C)
     scan = _scan(sizes, delta_softplus, u, delta, A, B, C, D, z, delta_bias, y, states)
-    share(scan.forward, _items(sizes), u.size * A.shape[1])
+    share(scan.run, _items(sizes), u.size * A.shape[1])
     last_state = (states[:, -1].copy().mT,) if return_last_state else ()
     return (y.mT, *last_state), (states,)
 

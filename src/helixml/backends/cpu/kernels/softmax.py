@@ -71,7 +71,7 @@ def _forward(x: Array, axis: int, *, logarithm: bool) -> tuple[tuple[Array], tup
     moved = _moved(x, axis, -1)
     y = empty(moved.shape, x.dtype)
     call = _kernels.Softmax(logarithm, table(moved), table(y), None, None)
-    share(call.forward, x.size // x.shape[axis], x.size)
+    share(call.run, x.size // x.shape[axis], x.size)
     y = _moved(y, -1, axis)
     return (y,), (y,)
 

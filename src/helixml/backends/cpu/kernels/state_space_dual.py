@@ -49,7 +49,7 @@ def ssd(
     states[:, :, 0] = 0 if initial_state is None else initial_state.swapaxes(2, 3)
     y: Array = empty(x.shape, x.dtype)
     call = _call(size, x, dt, A, B, C, D, y, states)
-    share(call.forward, b * h, x.size * n)
+    share(call.run, b * h, x.size * n)
     if not return_last_state:
         return (y,), (states,)
     last: Array = empty((b, h, p, n), x.dtype)

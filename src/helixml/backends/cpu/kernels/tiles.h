@@ -19,10 +19,6 @@ typedef struct {
     ptrdiff_t row_stride, step_stride;
 } panel;
 
-INLINE ptrdiff_t round_up(ptrdiff_t size, ptrdiff_t unit) {
-    return (size + unit - 1) / unit * unit;
-}
-
 /* Row i of step p goes to to[p * width + i]. Where there are fewer rows than the panel has,
    its others repeat the last. May write WIDTH - 1 entries more than the panel has. */
 INLINE void pack(real *to, ptrdiff_t width, panel from, ptrdiff_t rows, ptrdiff_t steps) {

@@ -64,7 +64,7 @@ def adamw_many_(
     written = [dense(arrays) for arrays in (params, ms, vs)]
     update = _kernels.Update(written[0], dense(grads), *written[1:])
     update.set_adamw(lr, beta1, beta2, eps, weight_decay, step)
-    share(update.adamw, update.items, update.size)
+    share(update.run, update.items, update.size)
     for arrays, results in zip((params, ms, vs), written, strict=True):
         _copy_back(results, arrays)
 
@@ -112,7 +112,7 @@ def sgd_many_(
     written = [dense(params), dense(moving)]
     update = _kernels.Update(written[0], dense(grads), written[1] or None, None)
     update.set_sgd(lr, momentum, nesterov, weight_decay)
-    share(update.sgd, update.items, update.size)
+    share(update.run, update.items, update.size)
     _copy_back(written[0], params)
     _copy_back(written[1], moving)
 
@@ -129,7 +129,7 @@ def norm_many(xs: Sequence[Array]) -> tuple[tuple[Array], tuple[()]]:
     update = _kernels.Update(None, dense(xs), None, None)
     parts = np.zeros(update.items)
     update.set_squares(parts)
-    share(update.squares, update.items, update.size)
+    share(update.run, update.items, update.size)
     with np.errstate(over="ignore"):  # beyond float32 it is inf
         return (np.asarray(math.sqrt(sum(parts.tolist())), xs[0].dtype),), ()
 
@@ -144,7 +144,7 @@ def scale_many_(xs: Sequence[Array], *, factor: float) -> None:
     written = dense(xs)
     update = _kernels.Update(written, None, None, None)
     update.set_factor(factor)
-    share(update.scale, update.items, update.size)
+    share(update.run, update.items, update.size)
     _copy_back(written, xs)
 
 
