@@ -3,8 +3,8 @@
 Forward and backward of one small layer, alone. The exponent is the slope of log time over log
 length, fitted by least squares to the least time of several rounds, in which the lengths alternate;
 times are those of the thread's own processor time, and all work is done by one thread. Mamba's scan
-and Hyena's transforms are fitted from 1,024 to 65,536, attention from 2,048 to 8,192: there its
-products outweigh the projections, and its matrix of all pairs still fits into memory.
+and Hyena's transforms are fitted from 1,024 to 65,536, attention from 8,192 to 32,768, where its
+products outweigh the projections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.turns import Figure
 
 WIDTH = 8
 SHORT = tuple(1024 << n for n in range(7))
-LONG = (2048, 4096, 8192)
+LONG = (8192, 16_384, 32_768)
 
 
 def run(*, quick: bool = False) -> list[Figure]:

@@ -1,6 +1,7 @@
 """How much memory does training a byte language model take, beside a Transformer of equal size?
 
-The models and steps are those of `transformer`. What is compared is the peak of the resident set
+The models and steps are those of `transformer`; helixml keeps all activations, or each layer's
+input alone, of which it computes the rest again. What is compared is the peak of the resident set
 after some steps, less what it was once the libraries were imported: parameters, gradients,
 AdamW's averages, activations, and what the allocators keep.
 """
@@ -8,6 +9,7 @@ AdamW's averages, activations, and what the allocators keep.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bench import transformer
 from bench.turns import Case, Figure, Worker, WorkerError, greatest_error, results
@@ -18,19 +20,28 @@ STEPS = 3
 
 
 def cases(*, quick: bool = False) -> list[Case]:
-    """List the one case, the longest window of `transformer`."""
-    return transformer.cases(quick=quick)[-1:]
+    """List the longest window of `transformer`, in both ways; the thrifty one first.
+
+    A process's peak only grows, so that what takes less must come first.
+    """
+    (case,) = transformer.cases(quick=quick)[-1:]
+    size = case.what.removeprefix("training step, ").removesuffix(", against a Transformer")
+    return [
+        replace(case, what=f"{size}, activations {way}", options={"recompute": way != "kept"})
+        for way in ("computed again", "kept")
+    ]
 
 
 def figures(
     case: Case, number: int, workers: tuple[Worker, Worker], against: str, *, quick: bool
 ) -> Iterator[Figure]:
-    """Take some steps on both sides, and compare the peaks."""
+    """Take some steps on both sides, and compare the peaks and the times."""
     error = greatest_error(*results(number, workers, quick=quick))
     if not error <= case.tolerance:
         raise WorkerError(f"{case.what}: results differ by {error:.2g} (allowed {case.tolerance})")
-    peaks = []
+    times, peaks = [], []
     for worker in workers:
-        worker.ask("measure", repeats=STEPS)
-        peaks.append(worker.ask("growth") / 2**20)
-    yield Figure.of_rounds(f"memory of a {case.what}", against, peaks[:1], peaks[1:], unit="MiB")
+        times.append([worker.ask("measure", repeats=STEPS)])
+        peaks.append([worker.ask("growth") / 2**20])
+    yield Figure.of_rounds(f"memory of a step, {case.what}", against, *peaks, unit="MiB")
+    yield Figure.of_rounds(f"time of a step, {case.what}", against, *times)

@@ -1,5 +1,7 @@
-"""The training step of `transformer`, for its memory."""
+"""The training step of `transformer`; PyTorch's module has no switch for computing again."""
 
-from bench.peers.transformer import training_step
+from bench.peers import transformer
 
-__all__ = ["training_step"]
+
+def training_step(windows, recompute):
+    return transformer.training_step(windows)
