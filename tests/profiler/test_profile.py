@@ -1,5 +1,6 @@
 """What a profile sees: modules, memory, the trace; failures, nested blocks and threads."""
 
+import functools
 import gc
 import json
 import os
@@ -335,3 +336,21 @@ def test_a_second_derivative_is_seen():
         g.sum().backward()
     assert sum(call.backward for call in p.calls) > 5
     assert p.flops > 3 * 3
+
+
+def test_what_a_checkpoint_computes_again_counts_as_calls_of_its_own():
+    model, text = small_model(), ids(2, 6)
+    counts = []
+    for run in (model, functools.partial(hx.autograd.checkpoint, model)):
+        with profile() as p:
+            hx.sum(run(text)).backward()
+        totals = {(t.op, t.backward): (t.calls, t.flops, t.bytes) for t in p.by_op()}
+        once = totals.pop(("sum", False))  # outside of the model
+        gradients = {name: found for name, found in totals.items() if name[1]}
+        calls = {name: found for name, found in totals.items() if not name[1]}
+        added = calls.pop(("add", False))  # gradients are added up as well
+        counts.append((once, gradients, calls, added))
+    (_, gradients, calls, added), (_, same, twice, more) = counts
+    assert same == gradients and counts[0][0] == counts[1][0]
+    assert twice == {name: tuple(2 * n for n in found) for name, found in calls.items()}
+    assert more > added

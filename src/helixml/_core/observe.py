@@ -19,6 +19,7 @@ from functools import partial
 from numpy import ndarray
 
 from helixml._core.composed import Fused
+from helixml._core.modes import again
 from helixml._core.op import REGISTRY, Primitive, watchers
 from helixml._core.tensor import Tensor, dtype_of
 
@@ -112,7 +113,7 @@ def owner_of(array):
 
 
 # Frames: (kind, subject, thread, start, end, inputs, attributes, outputs, node, needs, is_view,
-# error, live)
+# error, again, live)
 
 
 def note_call(log, op, call, arguments, inputs, attributes):
@@ -146,6 +147,7 @@ def note_call(log, op, call, arguments, inputs, attributes):
             (),
             is_view,
             "",
+            again.get(),
             log.live,
         )
     )
@@ -155,9 +157,8 @@ def note_call(log, op, call, arguments, inputs, attributes):
 def note_failure(log, kind, subject, thread, start, error):
     """Note a frame that an exception ended."""
     why = type(error).__name__
-    log.frames.append(
-        (kind, subject, thread, start, clock(), (), None, (), None, (), False, why, log.live)
-    )
+    begun = (kind, subject, thread, start, clock())
+    log.frames.append((*begun, (), None, (), None, (), False, why, again.get(), log.live))
 
 
 def note_pull(log, op, pull, node, cotangents, needs):
@@ -170,9 +171,8 @@ def note_pull(log, op, pull, node, cotangents, needs):
         note_failure(log, "backward", op, thread, start, error)
         raise
     end = clock()
-    log.frames.append(
-        ("backward", op, thread, start, end, (), None, (), node.number, needs, False, "", log.live)
-    )
+    begun = ("backward", op, thread, start, end)
+    log.frames.append((*begun, (), None, (), node.number, needs, False, "", again.get(), log.live))
     return result
 
 
@@ -198,8 +198,9 @@ def note_fused(log, call, op, args, kwargs):
         kwargs = dict(zip(kwargs, log.sizes(kwargs.values()), strict=True))
     number = None if node is None else node.number
     found = log.sizes(args), log.sizes(outputs)
+    begun = ("op", op, thread, start, end)
     log.frames.append(
-        ("op", op, thread, start, end, found[0], kwargs, found[1], number, (), False, "", log.live)
+        (*begun, found[0], kwargs, found[1], number, (), False, "", again.get(), log.live)
     )
     return result
 
@@ -221,7 +222,7 @@ def note_fused_pull(log, pull, op, node, cotangents, needs):
     log.frames.append(
         (
             *("backward", op, thread, start, end, inputs, node.attrs, found),
-            *(node.number, needs, False, "", log.live),
+            *(node.number, needs, False, "", again.get(), log.live),
         )
     )
     return result
@@ -237,9 +238,8 @@ def note_method(log, function, subject, args, kwargs):
         note_failure(log, "module", subject, thread, start, error)
         raise
     end = clock()
-    log.frames.append(
-        ("module", subject, thread, start, end, (), None, (), None, (), False, "", log.live)
-    )
+    begun = ("module", subject, thread, start, end)
+    log.frames.append((*begun, (), None, (), None, (), False, "", again.get(), log.live))
     return result
 
 

@@ -31,6 +31,7 @@ class Frame(NamedTuple):
     needs : of a "backward", which inputs needed a gradient.
     is_view : whether the result shares the first input's memory.
     error : name of the exception that ended it, or "".
+    again : whether it ran to compute anew what a checkpoint did not keep.
     live : bytes of storages held then; see `helixml._core.observe.Log`.
     """
 
@@ -46,6 +47,7 @@ class Frame(NamedTuple):
     needs: tuple[bool, ...]
     is_view: bool
     error: str
+    again: bool
     live: int
 
 

@@ -2,7 +2,8 @@
 
 A call of an op counts what the op declares. What runs inside it, the definition of a fused op where
 there is no kernel, counts for nothing more; the gradient of a primitive counts what the ops in its
-rule do. A gradient belongs to the module whose call it differentiates.
+rule do. A gradient belongs to the module whose call it differentiates, and so do the calls that
+compute anew, inside of it, what a checkpoint did not keep.
 """
 
 from __future__ import annotations
@@ -161,6 +162,8 @@ def _charge(span: Span, made_by: dict[int | None, str]) -> None:
         for inner in span.inside:
             for each in inner.walk():
                 each.module = span.module
+        for anew in _computed_again(span):
+            _charge(anew, made_by)
     if frame.error:
         return
     if frame.kind == "op":
@@ -168,11 +171,21 @@ def _charge(span: Span, made_by: dict[int | None, str]) -> None:
     elif frame.subject.kind == "fused":
         _charge_vjp(span)
     else:
-        for inner in span.inside:
+        rule = [inner for inner in span.inside if inner.frame.again == frame.again]
+        for inner in rule:
             _charge(inner, made_by)
             inner.counts = False
-        span.flops = sum(inner.flops or 0 for inner in span.inside)
-        span.bytes = sum(inner.bytes for inner in span.inside)
+        span.flops = sum(inner.flops or 0 for inner in rule)
+        span.bytes = sum(inner.bytes for inner in rule)
+
+
+def _computed_again(span: Span) -> Iterator[Span]:
+    """Yield the outermost spans inside that compute anew what was not kept."""
+    for inner in span.inside:
+        if inner.frame.again and not span.frame.again:
+            yield inner
+        else:
+            yield from _computed_again(inner)
 
 
 def _charge_call(span: Span) -> None:

@@ -125,6 +125,8 @@ class RunSettings:
     evaluate_every : steps between measurements on the held-out text; 0 measures at the end only.
     checkpoint_seconds : time between two checkpoints.
     sample_bytes : length of the sample at the end; 0 draws none.
+    activations : kept, or recomputed: the model's layers then run again in the backward pass, which
+        takes a third more time and a fraction of the memory.
     """
 
     bytes: int = _setting(4_000_000, least=1)
@@ -135,6 +137,7 @@ class RunSettings:
     checkpoint_seconds: float = _setting(30.0, least=0.0)
     sample_bytes: int = _setting(400, least=0)
     sample_temperature: float = _setting(0.8, least=0.0)
+    activations: str = _setting("kept", one_of=("kept", "recomputed"))
 
 
 @dataclass(frozen=True, kw_only=True)

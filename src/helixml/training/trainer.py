@@ -114,6 +114,7 @@ class Trainer:
             partial(_next_byte, chunk=config.data.chunk),
             clip_norm=config.optim.clip_norm or None,
             precision=config.optim.precision,
+            recompute=config.run.activations == "recomputed",
         )
         self.learning_rate = optim.WarmupCosine(
             config.optim.lr,
