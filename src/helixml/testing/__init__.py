@@ -1,8 +1,8 @@
 """Testing: the op harness, and gradient checks for your own functions.
 
 `harness` turns what every op says of itself into checks; `check_gradients` compares the derivatives
-of any function of tensors with difference quotients; `assert_close` compares results. Loaded when
-first used.
+of any function of tensors with difference quotients; `assert_close` compares results; the package
+`cuemu` runs CUDA kernels without a GPU. Loaded when first used.
 """
 
 from helixml.testing.closeness import assert_close

@@ -1,0 +1,169 @@
+"""The submodule ``cupy.cuda``: one device, its runtime and its memory pools."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any  # devices and streams of the stand-in, made at run time
+
+from helixml.testing.cuemu.cupy_stand_in.record import Record
+from helixml.testing.cuemu.cupy_stand_in.streams import CUDARuntimeError
+
+__all__ = ["MemoryPool", "cuda_namespace", "memory_pools"]
+
+TOTAL = 8 << 30  # bytes of the device's memory
+
+PROPERTIES = {
+    "name": b"helixml cuemu",
+    "totalGlobalMem": TOTAL,
+    "sharedMemPerBlock": 48 << 10,
+    "sharedMemPerBlockOptin": 163 << 10,
+    "sharedMemPerMultiprocessor": 164 << 10,
+    "regsPerBlock": 65536,
+    "warpSize": 32,
+    "maxThreadsPerBlock": 1024,
+    "maxThreadsPerMultiProcessor": 2048,
+    "maxThreadsDim": (1024, 1024, 64),
+    "maxGridSize": (2**31 - 1, 65535, 65535),
+    "multiProcessorCount": 4,
+    "major": 8,
+    "minor": 0,
+    "l2CacheSize": 4 << 20,
+    "memoryBusWidth": 64,
+    "asyncEngineCount": 2,
+    "concurrentKernels": 1,
+}
+
+
+class MemoryPool:
+    """The pool of the stand-in's memory: what arrays take, in units of 512 bytes."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def used_bytes(self) -> int:
+        """Bytes that arrays hold."""
+        return self._record.used_bytes
+
+    def total_bytes(self) -> int:
+        """Bytes that the pool has taken from the device: it gives back only when told."""
+        return self._record.total_bytes
+
+    def free_bytes(self) -> int:
+        """Bytes that the pool keeps for later."""
+        return self._record.total_bytes - self._record.used_bytes
+
+    def n_free_blocks(self) -> int:
+        """Blocks that the pool keeps for later: one, of all bytes."""
+        return int(self.free_bytes() > 0)
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        """Give what no array holds back to the device."""
+        self._record.total_bytes = self._record.used_bytes
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        """Limit what arrays may hold, in bytes or as a part of the device's; 0: no limit."""
+        if size is not None and fraction is not None:
+            raise ValueError("size and fraction cannot be specified at the same time")
+        self._record.limit = int(fraction * TOTAL) if fraction is not None else size or 0
+
+    def get_limit(self) -> int:
+        """Return the limit, 0 for none."""
+        return self._record.limit
+
+
+class Device:
+    """The only device; a context in which it is the current one."""
+
+    _record: Record
+    compute_capability = "80"
+
+    def __init__(self, device: int | None = None) -> None:
+        if device not in (None, 0):
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        self.id = 0
+
+    def __int__(self) -> int:
+        return self.id
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return self.id
+
+    def use(self) -> Device:
+        """Make it the current device."""
+        return self
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        """Bytes that are free, and all."""
+        return TOTAL - self._record.total_bytes, TOTAL
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        """Some of the device's attributes."""
+        return {
+            "MaxThreadsPerBlock": 1024,
+            "MaxSharedMemoryPerBlock": 48 << 10,
+            "MaxSharedMemoryPerBlockOptin": 163 << 10,
+            "MultiProcessorCount": 4,
+            "WarpSize": 32,
+            "ComputeCapabilityMajor": 8,
+            "ComputeCapabilityMinor": 0,
+        }
+
+    def synchronize(self) -> None:
+        """Let the host wait until all streams are empty."""
+        self._record.queues.synchronize("device.synchronize")
+
+
+def memory_pools(record: Record) -> tuple[MemoryPool, SimpleNamespace]:
+    """Return the device's pool, and that of pinned memory."""
+    pinned = SimpleNamespace(free_all_blocks=lambda: None, n_free_blocks=lambda: 0)
+    return MemoryPool(record), pinned
+
+
+def cuda_namespace(
+    record: Record, pool: MemoryPool, out_of_memory: type[Exception]
+) -> SimpleNamespace:
+    """Return the stand-in for ``cupy.cuda``."""
+    queues = record.queues
+    device: Any = type("Device", (Device,), {"_record": record})
+    runtime = SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        setDevice=device,
+        getDeviceProperties=lambda number: dict(PROPERTIES) if device(number) else {},
+        memGetInfo=lambda: device().mem_info,
+        deviceSynchronize=lambda: queues.synchronize("device.synchronize"),
+        streamSynchronize=lambda ptr: queues.synchronize("stream.synchronize"),
+        runtimeGetVersion=lambda: 13020,
+        driverGetVersion=lambda: 13020,
+        is_hip=False,
+        streamCaptureModeGlobal=0,
+        streamCaptureModeThreadLocal=1,
+        streamCaptureModeRelaxed=2,
+    )
+    return SimpleNamespace(
+        Device=device,
+        Stream=queues.Stream,
+        Event=queues.Event,
+        Graph=queues.Graph,
+        MemoryPool=lambda *arguments: pool,
+        alloc_pinned_memory=lambda size: memoryview(bytearray(size)),
+        get_current_stream=lambda: queues.current,
+        get_elapsed_time=lambda start, end: 1e3 * (end._time - start._time),
+        is_available=lambda: True,
+        memory=SimpleNamespace(OutOfMemoryError=out_of_memory),
+        runtime=runtime,
+        set_allocator=lambda allocator=None: None,
+        set_pinned_memory_allocator=lambda allocator=None: None,
+        stream=SimpleNamespace(get_current_stream=lambda: queues.current),
+    )
