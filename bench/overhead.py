@@ -11,6 +11,7 @@ from bench.turns import Case, normal
 
 PEER = "PyTorch"
 CALLS = 1000  # a round's call is a loop of these, so that milliseconds read as microseconds
+STEPS_BEFORE = 3  # of a captured step: then it is replayed
 UNARY = ("exp", "tanh", "sqrt", "softmax", "sum", "mean", "cast", "reshape", "permute_dims")
 INDEXED = ("getitem", "take", "broadcast_to")
 BINARY = ("add", "mul", "div", "matmul", "maximum", "concat", "stack", "where")
@@ -25,7 +26,10 @@ def cases(*, quick: bool = False) -> list[Case]:
         for name, count in operands.items()
     ]
     sizes = ((32, 64), (64, 64), (64,), (10, 64), (10,))
-    return [*found, Case("MLP 64-64-10, batch 32: a step of training", "mlp", normal(*sizes))]
+    what = "MLP 64-64-10, batch 32: a step of training"
+    steps = [Case(what, "mlp", normal(*sizes))]
+    steps.append(Case(f"{what}, captured", "mlp_captured", normal(*sizes)))
+    return [*found, *steps]
 
 
 def _positive(shape: tuple[int, ...], count: int):

@@ -3,7 +3,7 @@
 import numpy as np
 
 import helixml as hx
-from bench.overhead import CALLS
+from bench.overhead import CALLS, STEPS_BEFORE
 
 
 def _job(function):
@@ -46,17 +46,30 @@ broadcast_to = _job(lambda x: hx.broadcast_to(x, (4, 8, 8)))
 
 
 def mlp(x, w1, b1, w2, b2):
+    step, x, target = _mlp(x, w1, b1, w2, b2)
+    return lambda: [step(x, target)], None
+
+
+def mlp_captured(x, w1, b1, w2, b2):
+    step, x, target = _mlp(x, w1, b1, w2, b2)
+    step = hx.capture(step, strict=True)
+    for _ in range(STEPS_BEFORE):
+        step(x, target)
+    return lambda: [step(x, target)], None
+
+
+def _mlp(x, w1, b1, w2, b2):
     parameters = [hx.nn.Parameter(array / 8) for array in (w1, b1, w2, b2)]
     w1, b1, w2, b2 = parameters
     x, target = hx.tensor(x), hx.tensor(np.arange(len(x)) % 10)
     optimizer = hx.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
 
-    def run():
+    def step(x, target):
         hidden = hx.ops.linear(x, w1, b1, activation="relu")
         loss = hx.cross_entropy(hx.ops.linear(hidden, w2, b2), target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return [loss]
+        return loss
 
-    return run, None
+    return step, x, target

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 import bench.peers.pytorch  # noqa: F401  sets the threads
-from bench.overhead import CALLS
+from bench.overhead import CALLS, STEPS_BEFORE
 
 
 def _job(function):
@@ -62,3 +62,10 @@ def mlp(x, w1, b1, w2, b2):
         return [loss]
 
     return run, None
+
+
+def mlp_captured(x, w1, b1, w2, b2):
+    run, reset = mlp(x, w1, b1, w2, b2)
+    for _ in range(STEPS_BEFORE):
+        run()
+    return run, reset

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         training,
     )
     from helixml.autograd import explain_memory
+    from helixml.autograd.capture import capture
     from helixml.io import load, save
     from helixml.training import fit
 
@@ -84,6 +85,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "bfloat16",
     "bool",
     "bool_",
+    "capture",
     "complex128",
     "complex64",
     "config",
@@ -148,7 +150,13 @@ _LAZY = (
     *("backends", "cli", "data", "debug", "fft", "io", "linalg", "models", "nn", "optim"),
     *("profiler", "quantization", "sklearn", "special", "synthetic", "testing", "training"),
 )
-_ELSEWHERE = {"explain_memory": "autograd", "fit": "training", "load": "io", "save": "io"}
+_ELSEWHERE = {
+    "capture": "autograd.capture",
+    "explain_memory": "autograd",
+    "fit": "training",
+    "load": "io",
+    "save": "io",
+}
 newaxis = None  # x[:, newaxis]
 
 

@@ -69,3 +69,26 @@ def test_stored_weights_take_fewer_bytes_and_are_kept(kind, dtype, tmp_path):
     np.testing.assert_allclose(logits.numpy(), after[:, -1], rtol=1e-4, atol=1e-4)
     model.save_pretrained(tmp_path)
     np.testing.assert_array_equal(from_pretrained(tmp_path)(IDS).numpy(), after)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_captured_step_has_the_bits_of_the_step_itself(kind):
+    def trained(capture):
+        model = make(kind).train()
+        optimizer = hx.optim.AdamW(model.parameters(), lr=1e-2)
+
+        def step(ids):
+            logits = model(ids[:, :-1])
+            loss = hx.cross_entropy(logits.reshape(-1, 50), ids[:, 1:].reshape(-1))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        step = hx.capture(step, strict=True) if capture else step
+        losses = [step((IDS + i) % 50).item() for i in range(6)]
+        return losses, [p.numpy().tobytes() for p in model.parameters()], step
+
+    found, wanted = trained(True), trained(False)
+    assert found[:2] == wanted[:2]
+    assert found[2].replays == 3

@@ -14,6 +14,8 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
+from helixml._core import capturing
+from helixml._core.capturing import uncaptured
 from helixml._core.modes import is_recomputing, recomputing
 from helixml._core.tensor import OPS
 from helixml.autograd.functions import grad, value_and_grad
@@ -40,6 +42,7 @@ __all__ = [
     "GradientFlow",
     "KeptValue",
     "MemoryReport",
+    "capturing",
     "checkpoint",
     "checkpoint_sequence",
     "custom_vjp",
@@ -60,6 +63,7 @@ __all__ = [
     "root",
     "saved_hooks",
     "straight_through",
+    "uncaptured",
     "value_and_grad",
     "vjp",
 ]

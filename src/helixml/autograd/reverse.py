@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from helixml import dtypes
-from helixml._core import tape
+from helixml._core import capturing, tape
 from helixml._core.composed import Fused
 from helixml._core.modes import enable_grad, no_grad, recording
 from helixml._core.op import primitive
@@ -92,6 +92,8 @@ def accumulate(x: Tensor, cotangent: Tensor) -> None:
         cotangent = cotangent.detach()  # an object of its own for each tensor
     with _adding:
         x.grad = cotangent if x.grad is None else x.grad + cotangent
+    if capturing.active is not None:
+        capturing.note_gradient(x)
 
 
 def gradients(

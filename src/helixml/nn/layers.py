@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import helixml as hx
@@ -131,6 +132,7 @@ class Embedding(Module):
         return scores
 
 
+@partial(hx.autograd.uncaptured, changes=False)
 def check_ids(ids: hx.Tensor) -> None:
     """Raise IndexingError if an id is negative, which `take` would count from the end."""
     if ids.size and not hx.dtypes.is_floating(ids.dtype):

@@ -52,6 +52,15 @@ class Module:
     """
 
     training: bool = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        hx.autograd.capturing.note_change()  # captured steps look again at what they do
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        hx.autograd.capturing.note_change()
+        object.__delattr__(self, name)
+
     _hooks_before: list[Hook] | None = None
     _hooks_after: list[Hook] | None = None
 

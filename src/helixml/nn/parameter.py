@@ -28,7 +28,6 @@ class Parameter(hx.Tensor):
     """
 
     decay: bool
-    lr_scale: float
 
     def __init__(
         self,
@@ -48,6 +47,16 @@ class Parameter(hx.Tensor):
         self.requires_grad = requires_grad
         self.decay = decay
         self.lr_scale = lr_scale
+
+    @property
+    def lr_scale(self) -> float:
+        """What every optimizer multiplies its learning rate by for this parameter."""
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        self._lr_scale = value
+        hx.autograd.capturing.note_change()
 
     def __reduce__(self) -> Any:
         settings = self.requires_grad, self.decay, self.lr_scale

@@ -5,11 +5,13 @@ Fused, as those of `helixml.ops.fused`: each body is the definition. Other losse
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from helixml import dtypes, shapes
+from helixml._core.capturing import uncaptured
 from helixml._core.composed import fused
 from helixml._core.samples import Failure, blank, integers, sample, values
 from helixml._core.tensor import Tensor
@@ -158,8 +160,7 @@ def cross_entropy(
     ----------
     Szegedy et al. 2016, "Rethinking the inception architecture", section 7 (label smoothing).
     """
-    if error := cross_entropy.explain(logits, target, ignore_index, label_smoothing, reduction):
-        raise error
+    _need_classes(logits, target, ignore_index, label_smoothing, reduction)
     goals = target.astype(dtypes.int64)
     counts = None
     if ignore_index is not None:
@@ -217,6 +218,13 @@ def _(logits, target, ignore_index, label_smoothing, reduction):
         )
     if not 0 <= label_smoothing <= 1:
         raise ValueRangeError(f"cross_entropy: label_smoothing={label_smoothing} is not in [0, 1].")
+
+
+@partial(uncaptured, changes=False)
+def _need_classes(logits, target, ignore_index, label_smoothing, reduction):
+    error = cross_entropy.explain(logits, target, ignore_index, label_smoothing, reduction)
+    if error:
+        raise error
 
 
 @cross_entropy.diagnose

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml._core import cost
+from helixml._core import capturing, cost
 from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
 from helixml._core.tensor import as_tensor
@@ -29,12 +29,13 @@ def chain(g, d):
 
     Where g is exactly 0 and d is not finite the result is 0, so that ``where(x > 0, sqrt(x), 0)``
     has a clean gradient. Only there: setting every product with g = 0 to zero would destroy mixed
-    second derivatives.
+    second derivatives. Whether there is such a place is asked first, for speed; not where a step is
+    recorded, whose replays may meet one.
     """
     from helixml.ops.reduction import any
 
     infinite = logical_not(isfinite(d))
-    if not any(infinite):
+    if capturing.listener() is None and not any(infinite):
         return g * d
     return g * where(logical_and(equal(g, 0), infinite), 0, d)
 
@@ -47,7 +48,7 @@ def quotient(g, y):
     from helixml.ops.reduction import any
 
     zero = logical_not(greater(abs(y), 0))  # or nan
-    if not any(zero):
+    if capturing.listener() is None and not any(zero):
         return g / y
     return g / where(logical_and(equal(g, 0), zero), 1, y)
 

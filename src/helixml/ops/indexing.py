@@ -7,12 +7,14 @@ writes into zeros. Indexes with arrays are positions along one axis: `indices` w
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from helixml import dtypes, shapes
 from helixml._core import cost
+from helixml._core.capturing import uncaptured
 from helixml._core.op import primitive
 from helixml._core.samples import Failure, blank, integers, sample, values
 from helixml._core.tensor import Tensor, as_tensor
@@ -157,6 +159,7 @@ def _check_integers(op, indices):
         )
 
 
+@partial(uncaptured, changes=False)
 def check_indices(op, indices, n, axis):
     """Raise unless ``indices`` are integers in [-n, n)."""
     _check_integers(op, indices)

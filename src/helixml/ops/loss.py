@@ -11,11 +11,13 @@ hold. Gradients flow into targets too, where these are floats.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from helixml import dtypes, shapes
+from helixml._core.capturing import uncaptured
 from helixml._core.composed import composite
 from helixml._core.samples import Failure, Input, floats, integers, sample
 from helixml._core.tensor import Tensor
@@ -89,6 +91,7 @@ def _check_weight(op, name, weight, x):
         raise ShapeError(f"{op}: {name} {weight.shape} does not broadcast to {x.shape}.")
 
 
+@partial(uncaptured, changes=False)
 def refuse_where(op, wrong, values, what):
     """Raise ValueRangeError with the first of ``values`` for which ``wrong`` holds."""
     if reductions.any(wrong):

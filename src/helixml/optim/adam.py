@@ -60,6 +60,11 @@ class AdamW(Optimizer):
             weight_decay=weight_decay,
         )
 
+    @property
+    def records(self) -> bool:
+        """Whether captured steps record `update`; Adam's asks whether there is a decay."""
+        return type(self).update is AdamW.update
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise ValueRangeError unless the settings of a group make sense."""
         check_not_negative(self, settings, "lr", "eps", "weight_decay")

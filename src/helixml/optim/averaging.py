@@ -50,6 +50,7 @@ class WeightAverage:
         """Return how far the average moves towards the parameters at this update."""
         raise NotImplementedError
 
+    @hx.autograd.uncaptured
     def update(self) -> None:
         """Take the present values of the parameters into the average.
 

@@ -41,6 +41,11 @@ def clip_grad_norm(params: Iterable[hx.Tensor], max_norm: float, *, order: float
         raise ValueRangeError(f"clip_grad_norm: max_norm={max_norm} must be above 0.")
     if order not in (1, 2, math.inf):
         raise ValueRangeError(f"clip_grad_norm: order={order} must be 1, 2 or inf.")
+    return _clipped(list(params), max_norm, order)
+
+
+@hx.autograd.uncaptured
+def _clipped(params: list[hx.Tensor], max_norm: float, order: float) -> hx.Tensor:
     held = [p for p in params if p.grad is not None]
     with hx.no_grad():
         if not held:

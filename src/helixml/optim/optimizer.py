@@ -80,6 +80,14 @@ class Optimizer:
         self._positions = {id(p): i for i, p in enumerate(self.parameters)}  # copies are others
 
     @property
+    def records(self) -> bool:
+        """Whether a captured step records `update`, which then only does sums with its numbers.
+
+        Any other is called in every replay.
+        """
+        return False
+
+    @property
     def lr(self) -> float:
         """The learning rate of the first group; setting it sets that of all."""
         rate: float = self.groups[0]["lr"]
@@ -87,6 +95,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
+        hx.autograd.capturing.prevent("the learning rate is set within the step")
         for group in self.groups:
             group["lr"] = value
 
@@ -99,6 +108,8 @@ class Optimizer:
         """Drop the gradients; the optimizer's own state stays."""
         for parameter in self.parameters:
             parameter.grad = None
+            if hx.autograd.capturing.active is not None:
+                hx.autograd.capturing.note_gradient(parameter)
 
     def state(self, parameter: hx.Tensor) -> State:
         """Return the state of a parameter; what is missing is made.
@@ -121,7 +132,17 @@ class Optimizer:
         Raises
         ------
         ShapeError : a gradient has another shape than its parameter; nothing is changed.
+
+        Notes
+        -----
+        Replays of a step that `helixml.capture` recorded see settings as they are then.
         """
+        if self.records:
+            self._step()
+        else:
+            self._step_uncaptured()
+
+    def _step(self) -> None:
         for parameter in self.parameters:
             gradient = parameter.grad
             if gradient is not None and gradient.shape != parameter.shape:
@@ -129,6 +150,10 @@ class Optimizer:
                     f"{type(self).__name__}: a parameter is {parameter.shape}, its gradient "
                     f"{gradient.shape}. Hint: was the parameter replaced after backward()?"
                 )
+        if self.records and hx.autograd.capturing.listener() is not None:
+            hx.autograd.capturing.expect(_pattern, self)
+            for parameter in self.parameters:
+                hx.autograd.capturing.note_gradient(parameter)
         with hx.no_grad():
             for group in self.groups:
                 alike: dict[Any, list[hx.Tensor]] = {}  # what one call of `update` can take
@@ -143,8 +168,10 @@ class Optimizer:
                         alike.setdefault(key, []).append(parameter)
                 for (_, scale, count), parameters in alike.items():
                     settings = {**group, "lr": group["lr"] * scale}
+                    if self.records and hx.autograd.capturing.listener() is not None:
+                        settings, count = self._current(group, parameters)  # noqa: PLW2901
                     self._update(parameters, settings, count)
-        self.steps += 1
+        self._stepped()
 
     def _update(self, parameters: list[hx.Tensor], settings: dict[str, Any], count: int) -> None:
         """Take step number ``count`` of these parameters, through their master weights."""
@@ -162,7 +189,34 @@ class Optimizer:
         for parameter, target in zip(parameters, targets, strict=True):
             if target is not parameter:
                 parameter.assign_(target)
-            self._counts[self._positions[id(parameter)]] = count
+        self._counted([self._positions[id(parameter)] for parameter in parameters])
+
+    _step_uncaptured = hx.autograd.uncaptured(_step)
+
+    @hx.autograd.uncaptured
+    def _counted(self, positions: list[int]) -> None:
+        """Count a step of the parameters in these positions."""
+        for i in positions:
+            self._counts[i] += 1
+
+    @hx.autograd.uncaptured
+    def _stepped(self) -> None:
+        """Count a call of `step`."""
+        self.steps += 1
+
+    def _current(
+        self, group: dict[str, Any], parameters: list[hx.Tensor]
+    ) -> tuple[dict[str, Any], Any]:
+        """Return settings and count as numbers that replays ask for anew."""
+        current = hx.autograd.capturing.current
+        settings: dict[str, Any] = {}
+        for name, value in group.items():
+            if isinstance(value, tuple):
+                settings[name] = tuple(current(_part, group, name, i) for i in range(len(value)))
+            elif isinstance(value, float | int) and not isinstance(value, bool):
+                settings[name] = current(_setting, group, name)
+        settings["lr"] = current(_rate, group, parameters[0])
+        return settings, current(_next, self, self._positions[id(parameters[0])])
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise ValueRangeError unless the settings of a group make sense."""
@@ -268,6 +322,31 @@ class Optimizer:
         for group, settings in zip(self.groups, groups, strict=True):
             group.update(settings)
         self._counts, self._states = list(counts), found
+        hx.autograd.capturing.note_change()
+
+
+def _pattern(optimizer: Optimizer) -> Any:
+    """Return what the parameters that one call of `update` takes depend on, but for gradients."""
+    counts = optimizer._counts
+    sizes = [len(group["params"]) for group in optimizer.groups]
+    first: dict[int, int] = {}
+    return sizes, [first.setdefault(count, i) for i, count in enumerate(counts)]
+
+
+def _setting(group: Mapping[str, Any], name: str) -> Any:
+    return group[name]
+
+
+def _part(group: Mapping[str, Any], name: str, i: int) -> Any:
+    return group[name][i]
+
+
+def _rate(group: Mapping[str, Any], parameter: hx.Tensor) -> Any:
+    return group["lr"] * getattr(parameter, "lr_scale", 1.0)
+
+
+def _next(optimizer: Optimizer, position: int) -> int:
+    return optimizer._counts[position] + 1
 
 
 def decay_groups(params: Iterable[Any], weight_decay: float) -> list[dict[str, Any]]:

@@ -90,6 +90,7 @@ class ScheduleFreeAdamW(Optimizer):
         """Return what is kept for a parameter: x, z, the second moment, the sum of rate_t^2."""
         return {"x": _copy, "z": _copy, "v": hx.zeros_like, "weights": _zero}
 
+    @hx.autograd.uncaptured
     def step(self) -> None:
         """Update every parameter that has a gradient.
 
