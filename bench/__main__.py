@@ -48,6 +48,7 @@ NAMES = (
     "long_context",
     "flops_per_kilobyte",
     "accuracy",
+    "cost_model",
 )
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # PyTorch would give big arrays back to the system and take them anew in every call.

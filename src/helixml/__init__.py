@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         data,
         debug,
         fft,
+        hardware,
         io,
         linalg,
         models,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     )
     from helixml.autograd import explain_memory
     from helixml.autograd.capture import capture
+    from helixml.hardware import devices
     from helixml.io import load, save
     from helixml.training import fit
 
@@ -93,6 +95,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "data",
     "debug",
     "device",
+    "devices",
     "dtypes",
     "e",
     "enable_grad",
@@ -108,6 +111,7 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
     "float8_e5m2",
     "get_num_threads",
     "grad",
+    "hardware",
     "inf",
     "int16",
     "int32",
@@ -148,10 +152,12 @@ __all__ = [  # noqa: PLE0604  the ops' names come from their own lists
 __version__ = "0.1.0"
 _LAZY = (
     *("backends", "cli", "data", "debug", "fft", "io", "linalg", "models", "nn", "optim"),
-    *("profiler", "quantization", "sklearn", "special", "synthetic", "testing", "training"),
+    *("hardware", "profiler", "quantization", "sklearn", "special", "synthetic", "testing"),
+    "training",
 )
 _ELSEWHERE = {
     "capture": "autograd.capture",
+    "devices": "hardware",
     "explain_memory": "autograd",
     "fit": "training",
     "load": "io",

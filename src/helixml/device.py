@@ -14,7 +14,9 @@ from helixml.errors import DeviceError
 __all__ = ["KINDS", "Device"]
 
 # Kinds that nobody serves yet are names all the same: asking for them gives a clear error.
-KINDS: Final = ("cpu", "cuda", "wgpu", "metal", "reference", "torch", "jax", "tpu", "npu", "qpu")
+KINDS: Final = (
+    *("cpu", "cuda", "wgpu", "metal", "reference", "torch", "jax", "tpu", "npu", "qpu", "bci"),
+)
 _FORM = re.compile(r"^([a-z_][a-z0-9_]*)(?::([a-z0-9_]+))?$")
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import helixml as hx
 from helixml.cli import main, progress
+from helixml.hardware import probes
 from helixml.training import checkpoint
 from helixml.training.run import Run
 
@@ -279,7 +280,10 @@ def test_lines_come_every_few_seconds_and_at_the_end(monkeypatch, capsys):
     assert shown[0] == "step 3/10  loss 1.000  1.443 bits/byte  50 bytes/s  0:14 left"
 
 
-def test_info_tells_of_backends_and_kernels():
+def test_info_tells_of_backends_and_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for probe, value in (("bandwidth", 2e10), ("latency", 1e-6), ("peak_rate", 1e11)):
+        monkeypatch.setattr(probes, probe, lambda *_, value=value: value)
     done = helixml("info", "--json")
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
@@ -287,7 +291,9 @@ def test_info_tells_of_backends_and_kernels():
     assert record["backends"]["cpu"]["status"] == "ok"
     assert "instruction_set" in record["backends"]["cpu"]["capabilities"]
     assert "Hint: use 'cpu'" in record["backends"]["cuda"]["status"]
-    assert "backend cpu: ok" in helixml("info").stdout
+    told = helixml("info").stdout
+    assert "backend cpu: ok" in told
+    assert "20 GB/s; float32 100 GFLOP/s; float64 100 GFLOP/s; a small op 1 us" in told
 
 
 def test_a_command_that_is_not_there_is_a_usage_error():

@@ -36,8 +36,10 @@ _UNAVAILABLE = {
     "tpu": "no TPU backend is installed",
     "npu": "no NPU backend exists yet",
     "qpu": "no QPU backend exists yet",
+    "bci": "no BCI backend exists yet",
 }
 GROUP = "helixml.backends"
+_PLUG_IN = f"Hint: use 'cpu', or install a package that has the kind in its entry points {GROUP!r}."
 
 _registered: dict[str, Callable[[], ComputeBackend]] = {}
 _backends: dict[str, ComputeBackend] = {}
@@ -110,7 +112,7 @@ def make(device: Device) -> Any:  # Any: a factory may give anything
             ) from error
         return factory()
     if device.kind in _UNAVAILABLE:
-        raise DeviceError(f"device {device.name!r}: {_UNAVAILABLE[device.kind]}. Hint: use 'cpu'.")
+        raise DeviceError(f"device {device.name!r}: {_UNAVAILABLE[device.kind]}. {_PLUG_IN}")
     known = sorted({*_BUILT_IN, *_registered, *(e.name for e in _entry_points())})
     from difflib import get_close_matches  # imported when needed: it takes milliseconds
 

@@ -33,6 +33,8 @@ def command(*, quiet: bool, as_json: bool) -> None:
         click.echo(f"backend {kind}: {found['status']}")
         for name, value in found.get("capabilities", {}).items():
             click.echo(f"  {name}: {', '.join(value) if isinstance(value, list) else value}")
+        if "measured" in found:
+            click.echo(f"  measured: {found['measured']}")
 
 
 def _facts() -> dict[str, Any]:
@@ -49,6 +51,9 @@ def _facts() -> dict[str, Any]:
         backends[kind] = {"status": status}
         if status == "ok":
             backends[kind]["capabilities"] = dict(registry.get(kind).capabilities())
+    default = config.get().device
+    if backends.get(default, {}).get("status") == "ok":  # measured once, and then read from a file
+        backends[default]["measured"] = str(hx.hardware.capabilities(default))
     return {
         "helixml": hx.__version__,
         "python": platform.python_version(),

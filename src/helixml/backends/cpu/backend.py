@@ -309,7 +309,7 @@ class CpuBackend(BackendBase):
             return np.matmul(x, y)
         if x.ndim > 1 and y.ndim > 1 and x.shape[-1] == y.shape[-2] == 1:
             return np.multiply(x, y)  # columns times rows: nothing is added up
-        product = self._product if config.get().kernels else np.matmul
+        product: Callable[..., Array] = self._product if config.get().kernels else np.matmul
         if x.dtype in dtypes.HALVES:
             wide_x, wide_y = x.astype(np.float32), y.astype(np.float32)
             if x.dtype == dtypes.bfloat16 and product is not np.matmul:
