@@ -233,6 +233,10 @@ def test(arguments: list[str]) -> int:
     for other in OTHER_CONFIGURATIONS:
         say("once more with " + " ".join(f"{key}={value}" for key, value in other.items()))
         codes.append(run(*fast, "--ignore=tests/native", **environment, **other))
+    for torch in PEERS.glob("lib/python*/site-packages/torch"):
+        say("once more with the PyTorch of the environment of the peers")
+        with_torch = ("-m", "pytest", "tests/backends/test_array_libraries.py")
+        codes.append(run(PYTHON, *with_torch, **environment, PYTHONPATH=str(torch.parent)))
     codes += [test_sanitized(*sanitizer) for sanitizer in SANITIZERS]
     return next((code for code in codes if code), 0)
 

@@ -17,7 +17,7 @@ __all__ = ["KINDS", "Device"]
 KINDS: Final = (
     *("cpu", "cuda", "wgpu", "metal", "reference", "torch", "jax", "tpu", "npu", "qpu", "bci"),
 )
-_FORM = re.compile(r"^([a-z_][a-z0-9_]*)(?::([a-z0-9_]+))?$")
+_FORM = re.compile(r"^([a-z_][a-z0-9_]*)(?::([a-z0-9_]+(?::[0-9]+)?))?$")
 
 
 class Device:

@@ -8,7 +8,7 @@ from helixml import dtypes
 from helixml.backends import array_api, registry
 from helixml.backends.array_api import ArrayApiBackend
 from helixml.device import Device
-from helixml.errors import DeviceError, DTypeError, MissingDependencyError
+from helixml.errors import DTypeError, MissingDependencyError
 
 xp = pytest.importorskip("array_api_strict")
 STRICT = "array_api_strict"
@@ -95,15 +95,6 @@ def test_a_missing_package_says_how_to_get_it():
         array_api.create(Device("no_such_namespace"))
 
 
-def test_jax_needs_wide_numbers():
-    jax = pytest.importorskip("jax", reason="jax is not installed")
-    if jax.config.jax_enable_x64:
-        assert hx.ones((2,), dtype="float64", device="jax").sum().item() == 2.0
-    else:
-        with pytest.raises(DeviceError, match="JAX_ENABLE_X64"):
-            registry.get("jax")
-
-
 def test_a_namespace_that_lacks_functions_is_no_backend(toys):
     class Partial:
         """NumPy without its sine."""
@@ -118,6 +109,49 @@ def test_a_namespace_that_lacks_functions_is_no_backend(toys):
     registry.register("toy", lambda: ArrayApiBackend(Partial(), Device("toy")))
     with pytest.raises(hx.errors.BackendError, match="lacks sin"):
         registry.get("toy")
+
+
+def test_a_function_of_a_subclass_comes_before_the_namespace_s(toys):
+    class Louder(ArrayApiBackend):
+        """NumPy with an exponential of its own."""
+
+        def exp(self, x, /):
+            """Return twice the exponential."""
+            return 2 * np.exp(x)
+
+    registry.register("toy", lambda: Louder(np, Device("toy")))
+    assert hx.exp(hx.zeros((1,), device="toy")).tolist() == [2.0]
+    assert hx.cos(hx.zeros((1,), device="toy")).tolist() == [1.0]
+
+
+def test_arrays_are_made_at_the_place_that_is_given():
+    places = []
+
+    class Watched:
+        """NumPy that notes for which device arrays are made."""
+
+        __name__ = "numpy"
+
+        def __getattr__(self, name):
+            if name not in ("zeros", "ones", "full", "arange", "eye", "asarray"):
+                return getattr(np, name)
+
+            def make(*operands, device="left out", **options):
+                places.append(device)
+                return getattr(np, name)(*operands, **options)
+
+            return make
+
+    backend = ArrayApiBackend(Watched(), Device("toy:left"), "left")
+    places.clear()
+    backend.zeros((1,), dtype=dtypes.int64)
+    backend.ones((1,), dtype=dtypes.int64)
+    backend.full((1,), 3, dtype=dtypes.int64)
+    backend.arange(0, 3, 1, dtype=dtypes.int64)
+    backend.eye(2, 2, dtype=dtypes.int64)
+    backend.asarray([1, 2])
+    assert places == ["left"] * 6
+    assert backend.capabilities()["place"] == "left"
 
 
 def test_dtypes_that_the_namespace_lacks_are_left_out():

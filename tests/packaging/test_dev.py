@@ -176,6 +176,17 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
     assert dev.main(["test", "--device"]) == 2
 
 
+def test_all_tests_include_those_of_torch_where_the_peers_have_it(dev, commands, monkeypatch):
+    monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+    monkeypatch.setattr(dev, "compiler_file", lambda name: None)
+    packages = dev.PEERS / "lib" / "python3.12" / "site-packages"
+    (packages / "torch").mkdir(parents=True)
+    assert dev.main(["test", "--all"]) == 0
+    command, environment = commands[-1]
+    assert command.endswith("-m pytest tests/backends/test_array_libraries.py")
+    assert environment == {"PYTHONPATH": str(packages)}
+
+
 def test_sanitized_kernels_are_built_and_tested_apart(dev, commands, monkeypatch):
     monkeypatch.delenv("HELIXML_BUILD", raising=False)
     monkeypatch.setattr(dev, "compiler_file", lambda name: f"/usr/lib/{name}")

@@ -342,7 +342,9 @@ class Tensor:
         """Return the values in another shape; see `helixml.reshape`."""
         if len(shape) == 1 and not hasattr(shape[0], "__index__"):
             shape = shape[0]
-        if has_sizes(shape, self._array.size):  # the op would find nothing else to do
+        count = self._array.size  # some arrays have a method of that name
+        if has_sizes(shape, count if type(count) is int else self.size):
+            # the op would find nothing else to do
             return _ops.reshape.run((self,), {"shape": shape}, True)
         return _ops.reshape(self, shape)
 

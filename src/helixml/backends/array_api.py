@@ -9,12 +9,14 @@ namespace has; the standard knows no 16-bit floats and no arithmetic of booleans
 refused. Proved on array_api_strict, which allows nothing that the standard does not promise.
 Another namespace ``xp`` becomes a device by
 ``registry.register("name", lambda: ArrayApiBackend(xp, Device("name")))``.
+
+What a library can do beyond the standard, or better, stands in a subclass in a file of its own:
+`array_api_torch`, `array_api_jax`. No library is named here but in the table of these files.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml.backends.base import BackendBase, explicit
+from helixml.backends.base import BackendBase, Entry, explicit
 from helixml.backends.dispatch import KernelTable
 from helixml.backends.protocol import Array
 from helixml.device import Device
@@ -30,7 +32,7 @@ from helixml.dtypes import DType
 from helixml.errors import DeviceError, DTypeError, MissingDependencyError
 from helixml.shapes import Shape
 
-__all__ = ["ArrayApiBackend", "create"]
+__all__ = ["ArrayApiBackend", "create", "forward", "no_such_place"]
 
 # Functions whose names, parameters and meanings are the standard's; the first take numbers only.
 _ARITHMETIC = (
@@ -63,37 +65,48 @@ _MATRICES = (
 )
 _STANDARD = tuple(dtype for dtype in dtypes.ALL if dtype not in dtypes.HALVES)
 
-
-# Where the namespace of a kind is, if not in the module of that name. JAX 0.10 passes the contract;
-# it compiles every op anew for each shape, so what is small here takes long there.
-_NAMESPACES = {"jax": "jax.numpy"}
+# The module that makes the backend of a kind, for libraries that have one; its own imports are the
+# packages of the extra of that name.
+_HOOKS = {
+    "torch": "helixml.backends.array_api_torch",
+    "jax": "helixml.backends.array_api_jax",
+}
 
 
 def create(device: Device) -> ArrayApiBackend:
-    """Return the backend of a device whose kind names an installed namespace.
+    """Return the backend of a device whose kind names an installed library.
 
     Raises
     ------
-    MissingDependencyError : the package is not installed.
-    DeviceError : there is no such place, or the namespace is set up for narrow numbers.
+    MissingDependencyError : a package is not installed.
+    DeviceError : the library has no such place.
     """
+    hook = _HOOKS.get(device.kind)
+    package = f"'helixml[{device.kind}]'" if hook else device.kind.replace("_", "-")
+    try:
+        module = import_module(hook or device.kind)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"device {device.name!r}: {error}. Hint: pip install {package}"
+        ) from error
+    if hook:
+        made: ArrayApiBackend = module.create(device)
+        return made
     if device.index:
         raise DeviceError(
             f"device {device.name!r}: arrays live where {device.kind} puts them. "
             f"Hint: write {device.kind!r}."
         )
-    try:
-        namespace = import_module(_NAMESPACES.get(device.kind, device.kind))
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"device {device.name!r}: {error}. Hint: pip install {device.kind.replace('_', '-')}"
-        ) from error
-    if device.kind == "jax" and not import_module("jax").config.jax_enable_x64:
-        raise DeviceError(
-            "device 'jax': JAX makes 32-bit numbers of 64-bit ones. "
-            "Hint: jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1 outside."
-        )
-    return ArrayApiBackend(namespace, device)
+    return ArrayApiBackend(module, device)
+
+
+def no_such_place(device: Device, library: str, reason: str, places: list[str]) -> DeviceError:
+    """Return the error for a device that a library does not have."""
+    reason = reason.partition("\n")[0].rstrip(".")
+    return DeviceError(
+        f"device {device.name!r}: {library} has no such place here: {reason:.80}. "
+        f"Hint: it has {', '.join(places)}."
+    )
 
 
 class ArrayApiBackend(BackendBase):
@@ -102,35 +115,47 @@ class ArrayApiBackend(BackendBase):
     Parameters
     ----------
     namespace : module of the Python array API standard, 2023.12 or later.
-    device : what helixml calls the place; also its device kind.
+    device : what helixml calls the place; its kind is the device kind.
+    place : what the namespace calls it, for its ``device=``; None is its own choice.
     """
 
     name = "array_api"
+    _candidates = _STANDARD  # dtypes to look for
 
-    def __init__(self, namespace: Any, device: Device) -> None:  # Any: a module
+    # Any: a module, and a device of whatever kind it has
+    def __init__(self, namespace: Any, device: Device, place: Any = None) -> None:
         self._xp = namespace
+        self._place = place
         self.device = device
         self.device_kinds = (device.kind,)
         self.kernels = KernelTable()
         self._to_theirs: dict[DType, Any] = {}
         self._to_ours: dict[Any, DType] = {}
-        for ours in _STANDARD:
+        for ours in self._candidates:
             theirs = getattr(namespace, ours.name, None)
-            if theirs is not None:
+            if theirs is not None and self._holds(theirs):
                 self._to_theirs[ours] = theirs
                 self._to_ours[namespace.zeros((), dtype=theirs).dtype] = ours
         self.dtypes = tuple(self._to_theirs)
         self.array_type = type(namespace.zeros(()))
         for name in _BOUND:
-            if hasattr(namespace, name):
-                setattr(self, name, getattr(namespace, name))
+            self._bind(name, namespace)
         for name in _ARITHMETIC:
-            if hasattr(namespace, name):
-                setattr(self, name, self._of_numbers(name))
-        extension = getattr(namespace, "linalg", None)
+            self._bind(name, namespace)
         for name in _MATRICES:
-            if hasattr(extension, name):
-                setattr(self, name, getattr(extension, name))
+            self._bind(name, getattr(namespace, "linalg", None))
+
+    def _bind(self, name: str, namespace: Any) -> None:
+        """Take a function of the namespace, unless a subclass has one of its own."""
+        own = getattr(type(self), name, None) is not getattr(ArrayApiBackend, name, None)
+        if own or not hasattr(namespace, name):
+            return
+        function = getattr(namespace, name)
+        setattr(self, name, self._of_numbers(name) if name in _ARITHMETIC else function)
+
+    def _holds(self, theirs: Any) -> bool:
+        """Say whether the place has a dtype of the namespace."""
+        return True
 
     def _of_numbers(self, name: str) -> Callable[..., Array]:
         """Return a function of the namespace that refuses booleans: what they add up to varies."""
@@ -164,7 +189,7 @@ class ArrayApiBackend(BackendBase):
         if isinstance(value, self.array_type):
             return value if dtype is None else self.astype(value, dtype)
         host = np.array(value, dtype=dtype)
-        return self._xp.asarray(host, dtype=self._dtype(host.dtype))
+        return self._xp.asarray(host, dtype=self._dtype(host.dtype), device=self._place)
 
     def to_numpy(self, x: Array, /) -> Any:
         """Return ``x`` as a NumPy array, through DLPack."""
@@ -172,7 +197,7 @@ class ArrayApiBackend(BackendBase):
 
     def ensure(self, value: Any, /) -> Array:
         """Return a scalar as a 0-d array; NumPy, for one, gives such."""
-        return value if isinstance(value, self.array_type) else self._xp.asarray(value)
+        return value if isinstance(value, self.array_type) else self.asarray(value)
 
     def dtype_of(self, x: Array, /) -> DType:
         """Return the element type."""
@@ -187,31 +212,37 @@ class ArrayApiBackend(BackendBase):
         return self._xp.astype(source, target.dtype, copy=True)
 
     def capabilities(self) -> dict[str, Any]:
-        """Return the namespace's package and version."""
-        package = self._xp.__name__.partition(".")[0]
-        return {**super().capabilities(), "namespace": f"{self._xp.__name__} {version(package)}"}
+        """Return the namespace, the version of its package, and the place if one was named."""
+        name = self._xp.__name__
+        found = {"namespace": f"{name} {version(name.partition('.')[0])}"}
+        if self._place is not None:
+            found["place"] = str(self._place)
+        return {**super().capabilities(), **found}
 
     # Tier 0: creation
 
     def zeros(self, shape: Shape, /, *, dtype: DType) -> Array:
         """Return zeros."""
-        return self._xp.zeros(shape, dtype=self._dtype(dtype))
+        return self._xp.zeros(shape, dtype=self._dtype(dtype), device=self._place)
 
     def ones(self, shape: Shape, /, *, dtype: DType) -> Array:
         """Return ones."""
-        return self._xp.ones(shape, dtype=self._dtype(dtype))
+        return self._xp.ones(shape, dtype=self._dtype(dtype), device=self._place)
 
     def full(self, shape: Shape, value: Any, /, *, dtype: DType) -> Array:
         """Return ``value`` everywhere; the standard takes Python scalars only."""
-        return self._xp.full(shape, dtype.type(value).item(), dtype=self._dtype(dtype))
+        plain = dtype.type(value).astype(dtypes.accumulation(dtype)).item()
+        return self._xp.full(shape, plain, dtype=self._dtype(dtype), device=self._place)
 
     def arange(self, start: Any, stop: Any, step: Any, /, *, dtype: DType) -> Array:
         """Return evenly spaced values."""
-        return self._xp.arange(start, stop, step, dtype=self._dtype(dtype))
+        theirs = self._dtype(dtype)
+        return self._xp.arange(start, stop, step, dtype=theirs, device=self._place)
 
     def eye(self, rows: int, columns: int, /, *, k: int = 0, dtype: DType) -> Array:
         """Return ones on diagonal ``k``."""
-        return self._xp.eye(rows, columns, k=k, dtype=self._dtype(dtype))
+        theirs = self._dtype(dtype)
+        return self._xp.eye(rows, columns, k=k, dtype=theirs, device=self._place)
 
     def astype(self, x: Array, dtype: DType, /) -> Array:
         """Return ``x`` in ``dtype``; itself if it has it."""
@@ -254,21 +285,23 @@ class ArrayApiBackend(BackendBase):
     # Tier 0: reductions. Without axes nothing is added up, whatever a namespace makes of axis=().
 
     def sum(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
-        """Return the sum; booleans and integers add up in 64 bits."""
-        x = self._summand(x)
-        return self._xp.sum(x, axis=axis, keepdims=keepdims) if axis else x
+        """Return the sum; booleans and integers add up in 64 bits, 16-bit floats in float32."""
+        return self._added("sum", x, axis, keepdims=keepdims)
 
     def prod(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
         """Return the product; accumulates as `sum` does."""
-        x = self._summand(x)
-        return self._xp.prod(x, axis=axis, keepdims=keepdims) if axis else x
+        return self._added("prod", x, axis, keepdims=keepdims)
 
     def cumulative_sum(self, x: Array, /, *, axis: int) -> Array:
         """Return running sums; accumulates as `sum` does."""
-        return self._xp.cumulative_sum(self._summand(x), axis=axis)
+        return self._added("cumulative_sum", x, axis)
 
-    def _summand(self, x: Array) -> Array:
-        return self.astype(x, dtypes.summed(self.dtype_of(x)))
+    def _added(self, name: str, x: Array, axis: Any, **options: bool) -> Array:
+        dtype = dtypes.summed(self.dtype_of(x))
+        x = self.astype(x, dtypes.accumulation(dtype))
+        if axis != ():
+            x = getattr(self._xp, name)(x, axis=axis, **options)
+        return self.astype(x, dtype)
 
     def max(self, x: Array, /, *, axis: tuple[int, ...], keepdims: bool) -> Array:
         """Return the largest value."""
@@ -296,29 +329,41 @@ class ArrayApiBackend(BackendBase):
 
     def getitem(self, x: Array, index: tuple[Any, ...], /) -> Array:
         """Return ``x[index]``, spelled out within bounds, which is all that the standard allows."""
-        plain: list[int | slice | None] = []
-        backward = []
-        for entry in explicit(index, tuple(x.shape)):
-            if not isinstance(entry, tuple):
-                plain.append(entry)
-                continue
-            start, step, count = entry
-            if count == 0:
-                start, step, count = 0, 1, 0
-            elif step < 0:
-                backward.append(len(plain) - sum(isinstance(item, int) for item in plain))
-                start, step = start + (count - 1) * step, -step
-            plain.append(slice(start, start + max((count - 1) * step + 1, 0), step))
-        x = x[tuple(plain)]
-        return self._xp.flip(x, axis=tuple(backward)) if backward else x
+        plain, backward = forward(explicit(index, tuple(x.shape)))
+        x = x[plain]
+        return self.flip(x, axis=backward) if backward else x
 
     def take(self, x: Array, indices: Array, /, *, axis: int) -> Array:
         """Return entries along ``axis``; the standard takes one-dimensional indices."""
-        if math.prod(indices.shape):  # the standard leaves open what an index beyond gives
-            host, n = self.to_numpy(indices), x.shape[axis]
-            if host.min() < -n or host.max() >= n:
-                raise IndexError(f"take: an index is not in [{-n}, {n}).")
-        flat = self._from_front(self.reshape(indices, (-1,)), x.shape[axis])
+        n = x.shape[axis]
+        self._check_positions(indices, n)
+        flat = self._from_front(self.reshape(indices, (-1,)), n)
         taken = self._xp.take(x, flat, axis=axis)
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self.reshape(taken, shape)
+
+    def _check_positions(self, indices: Array, n: int) -> None:
+        """Raise unless all are in [-n, n): the standard leaves open what others give."""
+        host = self.to_numpy(indices)
+        if host.size and (host.min() < -n or host.max() >= n):
+            raise IndexError(f"take: an index is not in [{-n}, {n}).")
+
+
+def forward(
+    entries: Iterable[Entry],
+) -> tuple[tuple[int | slice | None, ...], tuple[int, ...]]:
+    """Return an index within bounds whose steps go forward, and the axes to flip after it."""
+    plain: list[int | slice | None] = []
+    backward = []
+    for entry in entries:
+        if not isinstance(entry, tuple):
+            plain.append(entry)
+            continue
+        start, step, count = entry
+        if count == 0:
+            start, step, count = 0, 1, 0
+        elif step < 0:
+            backward.append(len(plain) - sum(isinstance(item, int) for item in plain))
+            start, step = start + (count - 1) * step, -step
+        plain.append(slice(start, start + max((count - 1) * step + 1, 0), step))
+    return tuple(plain), tuple(backward)

@@ -28,9 +28,9 @@ __all__ = ["BackendBase", "Entry", "explicit"]
 
 # Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3):
 # multipliers and Weyl increments of the key.
-_M0, _M1 = 0xD2511F53, 0xCD9E8D57
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85
-_LOW = 0xFFFFFFFF
+M0, M1 = 0xD2511F53, 0xCD9E8D57
+W0, W1 = 0x9E3779B9, 0xBB67AE85
+LOW = 0xFFFFFFFF
 
 # Coefficients of P/Q for `erf` by falling powers, of x^2 near 0 and of |x| elsewhere.
 _NEAR_TOP = (
@@ -405,14 +405,14 @@ class BackendBase(HostLinearAlgebra):
 
     def _philox_piece(self, key: tuple[int, int], counter: int, count: int) -> Array:
         u64 = dtypes.uint64
-        low, half = self._number(_LOW, u64), self._number(32, u64)
-        m0, m1 = self._number(_M0, u64), self._number(_M1, u64)
+        low, half = self._number(LOW, u64), self._number(32, u64)
+        m0, m1 = self._number(M0, u64), self._number(M1, u64)
         first = self.add(
             self.arange(0, count, 1, dtype=u64), self._number(counter & (2**64 - 1), u64)
         )
         x0 = self.bitwise_and(first, low)
         x1 = self.bitwise_right_shift(first, half)
-        x2 = self.full((count,), counter >> 64 & _LOW, dtype=u64)
+        x2 = self.full((count,), counter >> 64 & LOW, dtype=u64)
         x3 = self.full((count,), counter >> 96, dtype=u64)
         k0, k1 = key
         for _ in range(10):
@@ -422,7 +422,7 @@ class BackendBase(HostLinearAlgebra):
             x0 = self.bitwise_xor(high0, self._number(k0, u64))
             x2 = self.bitwise_xor(high2, self._number(k1, u64))
             x1, x3 = self.bitwise_and(p1, low), self.bitwise_and(p0, low)
-            k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+            k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
         words = [self.reshape(x, (count, 1)) for x in (x0, x1, x2, x3)]
         return self.astype(self.concat(words, axis=1), dtypes.uint32)
 

@@ -26,13 +26,13 @@ _BUILT_IN = {
     "reference": "helixml.backends.reference:create",
     "array_api_strict": "helixml.backends.array_api:create",
     "jax": "helixml.backends.array_api:create",
+    "torch": "helixml.backends.array_api:create",
 }
 # Names that the house plan knows and nobody serves here yet.
 _UNAVAILABLE = {
     "cuda": "no CUDA backend is installed",
     "wgpu": "no WebGPU backend is installed",
     "metal": "no Metal backend is installed",
-    "torch": "PyTorch cannot compute with the unsigned integers that random streams are made of",
     "tpu": "no TPU backend is installed",
     "npu": "no NPU backend exists yet",
     "qpu": "no QPU backend exists yet",
