@@ -48,7 +48,7 @@ def test_a_text_that_is_no_device_name(name):
         hx.zeros((1,), device=name)
 
 
-@pytest.mark.parametrize("kind", ["cuda", "cuda:1", "wgpu:0", "metal", "tpu", "npu", "qpu"])
+@pytest.mark.parametrize("kind", ["wgpu:0", "metal", "tpu", "npu", "qpu"])
 def test_a_kind_that_nobody_serves_says_why(kind):
     with pytest.raises(DeviceError, match=rf"device '{kind}': no .* backend.*use 'cpu'"):
         registry.get(kind)
@@ -63,7 +63,7 @@ def test_a_device_without_places_refuses_an_index(name):
 def test_available_tells_of_every_kind():
     report = registry.available()
     assert report["cpu"] == report["reference"] == "ok"
-    assert "CUDA" in report["cuda"]
+    assert report["cuda"] == "ok" or "device 'cuda'" in report["cuda"]
     assert all(isinstance(reason, str) and reason for reason in report.values())
 
 

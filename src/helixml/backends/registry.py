@@ -23,6 +23,7 @@ __all__ = ["available", "default", "get", "make", "missing", "register", "unregi
 # kind -> "module:factory"; a factory takes the device and raises DeviceError if it is not there.
 _BUILT_IN = {
     "cpu": "helixml.backends.cpu:create",
+    "cuda": "helixml.backends.cuda:create",
     "reference": "helixml.backends.reference:create",
     "array_api_strict": "helixml.backends.array_api:create",
     "jax": "helixml.backends.array_api:create",
@@ -30,7 +31,6 @@ _BUILT_IN = {
 }
 # Names that the house plan knows and nobody serves here yet.
 _UNAVAILABLE = {
-    "cuda": "no CUDA backend is installed",
     "wgpu": "no WebGPU backend is installed",
     "metal": "no Metal backend is installed",
     "tpu": "no TPU backend is installed",

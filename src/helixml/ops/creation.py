@@ -78,6 +78,19 @@ def _numpy(op: str, data: Any, dtype: dtypes.DType | None) -> np.ndarray[Any, An
     return array if array.dtype == target else array.astype(target)
 
 
+def _is_of_device(data: Any, backend: Any) -> bool:
+    """Say whether ``data`` is an array of the device's own library, which is not NumPy."""
+    return isinstance(data, backend.array_type) and not isinstance(data, np.ndarray)
+
+
+def _cast(op: str, data: Any, dtype: dtypes.DType | None, backend: Any) -> Any:
+    """Return an array of the device in a dtype."""
+    found = backend.dtype_of(data)
+    target = found if dtype is None else dtype
+    dtypes.check_cast(op, dtypes.parse(found), target)
+    return backend.astype(data, target)
+
+
 def tensor(
     data: Any,
     dtype: DTypeLike = None,
@@ -88,8 +101,8 @@ def tensor(
 
     Parameters
     ----------
-    data : numbers, nested lists of them, NumPy array or Tensor. Arrays keep their dtype, Python
-        floats become float32.
+    data : numbers, nested lists of them, Tensor, or an array of NumPy or of the device's library.
+        Arrays keep their dtype, Python floats become float32.
     dtype : what to cast to.
     device : where to put it; the configured default if left out.
     requires_grad : whether gradients flow to it.
@@ -123,8 +136,11 @@ def tensor(
         data = [item.numpy() if isinstance(item, Tensor) else item for item in data]
         wanted = wanted or dtypes.result_type(*(np.asarray(item).dtype for item in data))
     backend = _backend(device)
-    array = np.array(_numpy("tensor", data, wanted))
-    result = Tensor(backend.asarray(array), backend)
+    if _is_of_device(data, backend):
+        result = Tensor(backend.copy(_cast("tensor", data, wanted, backend)), backend)
+    else:
+        array = np.array(_numpy("tensor", data, wanted))
+        result = Tensor(backend.asarray(array), backend)
     if requires_grad:
         result.requires_grad = True
     return result
@@ -140,7 +156,7 @@ def asarray(
 
     Parameters
     ----------
-    data : NumPy array, Tensor, numbers or nested lists.
+    data : array of NumPy or of the device's library, Tensor, numbers or nested lists.
     dtype : what to cast to; a cast copies.
     device : where to put it.
     copy : True takes a copy in any case, False refuses to.
@@ -165,10 +181,17 @@ def asarray(
 
         return positive(result) if copy and result is data else result
     backend = _backend(device)
-    array = _numpy("asarray", data, wanted)
-    if copy:
-        return Tensor(backend.asarray(np.array(array)), backend)
-    if copy is False and array.size and not np.may_share_memory(array, np.asarray(data)):
+    if _is_of_device(data, backend):
+        array = _cast("asarray", data, wanted, backend)
+        if copy:
+            return Tensor(backend.copy(array), backend)
+        copied = array is not data
+    else:
+        array = _numpy("asarray", data, wanted)
+        if copy:
+            return Tensor(backend.asarray(np.array(array)), backend)
+        copied = copy is False and not np.may_share_memory(array, np.asarray(data))
+    if copy is False and copied and array.size:
         raise ValueRangeError(f"asarray: {type(data).__name__} data needs a copy.")
     result = Tensor(backend.asarray(array), backend)
     result._cell = Cell(borrowed=True)

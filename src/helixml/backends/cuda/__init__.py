@@ -1,0 +1,73 @@
+"""NVIDIA's GPUs: CuPy's arrays, cuBLAS, cuFFT, and kernels of our own in CUDA C++.
+
+`create` gives the backend of one GPU. CuPy is imported there and nowhere else; the rest takes its
+module as an argument. `backend` has the array functions, `kernels` the kernels, `launch` compiles
+and runs them, `mirrors` keeps range checks from waiting for the device.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from helixml.device import Device
+from helixml.errors import DeviceError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from helixml.backends.cuda.backend import CudaBackend
+
+__all__ = ["create"]
+
+
+def create(device: Device) -> CudaBackend:
+    """Return the backend of ``"cuda"``, the first GPU, or ``"cuda:N"``.
+
+    Raises
+    ------
+    MissingDependencyError : CuPy is not installed.
+    DeviceError : there is no driver, it is too old, or there is no such GPU.
+    """
+    try:
+        cp = import_module("cupy")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"device {device.name!r}: {error}. Hint: pip install 'helixml[cuda13]', or "
+            "'helixml[cuda12]' where nvidia-smi shows CUDA Version 12."
+        ) from error
+    check(cp, device)
+    from helixml.backends.cuda.backend import CudaBackend
+
+    return CudaBackend(cp, device)
+
+
+def check(cp: Any, device: Device) -> None:
+    """Raise a DeviceError that says why CuPy cannot use ``device``, if it cannot."""
+    what = f"device {device.name!r}"
+    if device.index and not device.index.isdigit():
+        raise DeviceError(f"{what}: {device.index!r} is no number of a GPU. Hint: 'cuda:0'.")
+    if not cp.is_available():
+        runtime = cp.cuda.runtime
+        driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+        if driver == 0:
+            raise DeviceError(
+                f"{what}: this machine has no NVIDIA driver. Hint: nvidia-smi shows whether it is "
+                "there; use 'cpu'."
+            )
+        if driver < needed:
+            raise DeviceError(
+                f"{what}: the driver serves CUDA {_version(driver)}, CuPy {cp.__version__} needs "
+                f"{_version(needed)}. Hint: a newer driver, or CuPy for the older CUDA."
+            )
+        raise DeviceError(
+            f"{what}: the driver is there, but no GPU that it can use. Hint: nvidia-smi lists "
+            "them, CUDA_VISIBLE_DEVICES hides some."
+        )
+    count = cp.cuda.runtime.getDeviceCount()
+    if int(device.index or 0) >= count:
+        there = "is 1 GPU" if count == 1 else f"are {count} GPUs"
+        raise DeviceError(f"{what}: there {there}, numbered from 0.")
+
+
+def _version(number: int) -> str:
+    """Return the name of a version of CUDA, which numbers it 1000 major + 10 minor."""
+    return f"{number // 1000}.{number % 1000 // 10}"

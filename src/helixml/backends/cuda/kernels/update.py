@@ -1,0 +1,199 @@
+"""Steps of AdamW and SGD on the device, and the norm and scaling of many arrays; see update.cu.
+
+A step for one parameter is that for many with a single array. Where the chunks of arrays lie
+follows from their sizes, and stays on the device as long as these sizes come again; so do
+addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from helixml import dtypes
+from helixml.backends.cuda.kernels import FLOATS
+from helixml.backends.cuda.kernels.rows import Array
+from helixml.backends.cuda.launch import Program, current_device
+from helixml.backends.dispatch import Kernel
+
+_BLOCK = 256
+_CHUNK = 1 << 14  # entries that a block updates, at most
+_TABLES = 64  # that are kept on the device
+
+
+def kernels(cp: Any) -> list[Kernel]:
+    """Return the kernels, for CuPy's module."""
+    update = Update(cp)
+    return [
+        Kernel("adamw_", update.adamw_, FLOATS),
+        Kernel("adamw_many_", update.adamw_many_, FLOATS),
+        Kernel("sgd_", update.sgd_, FLOATS),
+        Kernel("sgd_many_", update.sgd_many_, FLOATS),
+        Kernel("norm_many", update.norm_many, FLOATS),
+        Kernel("scale_many_", update.scale_many_, FLOATS),
+    ]
+
+
+class Update:
+    """The kernels of update.cu."""
+
+    def __init__(self, cp: Any) -> None:  # Any: a module
+        self._cp = cp
+        self._program = Program(cp, "update.cu")
+        self._kept: dict[tuple[Any, ...], Array] = {}
+
+    def adamw_(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+    ) -> None:
+        """Overwrite param, m and v with their values after step number ``step``, from 1.
+
+        Parameters
+        ----------
+        param, grad, m, v : one shape, any strides.
+        """
+        self.adamw_many_(
+            [param], [grad], [m], [v], lr=lr, beta1=beta1, beta2=beta2, eps=eps,
+            weight_decay=weight_decay, step=step,
+        )  # fmt: skip
+
+    def adamw_many_(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        ms: Sequence[Array],
+        vs: Sequence[Array],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+    ) -> None:
+        """Do `adamw_` for the arrays at each position, of one shape; all are of one dtype."""
+        corrections = [1 / (1 - beta1**step), 1 / (1 - beta2**step)]
+        numbers = [lr, beta1, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, *corrections]
+        self._overwrite("adamw", [params, grads, ms, vs], numbers)
+
+    def sgd_(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        """Overwrite param and velocity, of one shape, with their values after a step."""
+        self.sgd_many_(
+            [param], [grad], [velocity], lr=lr, momentum=momentum, nesterov=nesterov,
+            weight_decay=weight_decay,
+        )  # fmt: skip
+
+    def sgd_many_(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        velocities: Sequence[Array | None],
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        """Do `sgd_` for the arrays at each position; all velocities are None, or none is."""
+        moving = [velocity for velocity in velocities if velocity is not None]
+        if moving:
+            numbers = [lr, weight_decay, momentum, nesterov]
+            self._overwrite("sgd_momentum", [params, grads, moving], numbers)
+        else:
+            self._overwrite("sgd", [params, grads], [lr, weight_decay])
+
+    def scale_many_(self, xs: Sequence[Array], *, factor: float) -> None:
+        """Multiply all arrays with ``factor``."""
+        self._overwrite("scale", [xs], [factor])
+
+    def norm_many(self, xs: Sequence[Array]) -> tuple[tuple[Array], tuple[()]]:
+        """Return the Euclidean norm of all elements, summed in float64; no residual."""
+        cp = self._cp
+        xs = [cp.ascontiguousarray(x) for x in xs]
+        chunks = self._chunks(xs)
+        dtype = xs[0].dtype
+        sums = cp.empty((len(chunks) // 3,), dtypes.float64)
+        self._program.launch(
+            "squares",
+            [self._table([xs]), chunks, len(xs), sums],
+            dtype=dtype,
+            grid=sums.size,
+            block=_BLOCK,
+        )
+        result = cp.empty((), dtype)
+        self._program.launch("root", [sums, sums.size, result], dtype=dtype, grid=1, block=1024)
+        return (result,), ()
+
+    def _overwrite(
+        self, name: str, kinds: Sequence[Sequence[Array]], numbers: Sequence[float]
+    ) -> None:
+        """Run a kernel on arrays side by side; what is not dense is copied there and back."""
+        cp = self._cp
+        lines = [[cp.ascontiguousarray(x) for x in arrays] for arrays in kinds]
+        chunks = self._chunks(lines[0])
+        if not chunks.size:
+            return
+        self._program.launch(
+            name,
+            [self._table(lines), chunks, len(lines[0]), *numbers],
+            dtype=lines[0][0].dtype,
+            grid=chunks.size // 3,
+            block=_BLOCK,
+        )
+        for kind, (given, dense) in enumerate(zip(kinds, lines, strict=True)):
+            for array, result in zip(given, dense, strict=True):
+                if result is not array and kind != 1:
+                    array[...] = result.reshape(array.shape)
+
+    def _table(self, kinds: Sequence[Sequence[Array]]) -> Array:
+        """Return the addresses of arrays, kind by kind."""
+        addresses = tuple(x.data.ptr for arrays in kinds for x in arrays)
+        return self._on_device(
+            ("addresses", *addresses), lambda: np.array(addresses, dtypes.uint64)
+        )
+
+    def _chunks(self, arrays: Sequence[Array]) -> Array:
+        """Return array, first entry and number of entries for each block."""
+        sizes = tuple(x.size for x in arrays)
+
+        def listed() -> np.ndarray[Any, Any]:
+            found = [
+                (number, first, min(_CHUNK, size - first))
+                for number, size in enumerate(sizes)
+                for first in range(0, size, _CHUNK)
+            ]
+            return np.array(found, dtypes.int64).reshape(-1)
+
+        return self._on_device(("sizes", *sizes), listed)
+
+    def _on_device(self, key: tuple[Any, ...], make: Callable[[], np.ndarray[Any, Any]]) -> Array:
+        """Return a table that was kept, or a new one; each stream has its own."""
+        key = (current_device(self._cp), self._cp.cuda.get_current_stream().ptr, *key)
+        found = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= _TABLES:
+                self._kept.clear()
+            found = self._kept[key] = self._cp.asarray(make())
+        return found

@@ -1,0 +1,84 @@
+"""Arithmetic of two arrays and sums along axes: every way of walking them."""
+
+import numpy as np
+import pytest
+
+from helixml.backends.cuda.kernels.binary import walk
+
+from .conftest import close, random, wide
+
+SPREAD = [
+    ((3, 8), (3, 8)),
+    ((5, 7), ()),
+    ((), (4, 8)),
+    ((3, 4, 8), (8,)),
+    ((3, 4, 8), (1, 4, 8)),
+    ((3, 4, 8), (3, 1, 1)),
+    ((3, 1, 16), (3, 5, 16)),  # left to CuPy
+    ((6, 1), (1, 8)),
+    ((2, 7), (7,)),
+    ((0, 3), (3,)),
+    ((1, 1, 2, 4), (1, 2, 4)),
+]
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide"])
+@pytest.mark.parametrize("shapes", SPREAD, ids=str)
+def test_arithmetic_of_arrays_that_spread(cp, backend, dtype, name, shapes):
+    x, y = random(shapes[0], dtype, 0), random(shapes[1], dtype, 1, 0.5, 2.0)
+    found = getattr(backend, name)(cp.asarray(x), cp.asarray(y))
+    assert found.dtype == dtype
+    close(found, getattr(np, name)(*wide(x, y)))
+
+
+def test_arithmetic_of_views_and_other_dtypes(cp, backend):
+    x = cp.asarray(random((6, 8), np.float32))
+    assert np.array_equal(backend.add(x.T, x.T).get(), 2 * x.get().T)
+    assert np.array_equal(backend.multiply(x[:, 1:], x[:, 1:]).get(), x.get()[:, 1:] ** 2)
+    assert np.array_equal(backend.add(x[1:, :], x[0]).get(), x.get()[1:] + x.get()[0])
+    ones = cp.asarray(np.ones(3, np.int32))
+    assert backend.add(ones, ones).get().tolist() == [2, 2, 2]
+
+
+def test_what_lies_in_the_middle_of_a_shape_is_not_walked(cp):
+    x = cp.asarray(np.zeros((3, 1, 5), np.float32))
+    assert walk(x, (3, 4, 5)) is None
+    assert walk(cp.ascontiguousarray(x[:, :, 0]), (3, 4)) is not None
+    assert walk(cp.asarray(np.zeros((1, 4, 1), np.float32)), (2, 4, 5)) is None
+
+
+SUMS = [
+    ((7,), (0,)),
+    ((3, 5), (1,)),
+    ((300, 12), (1,)),
+    ((2, 20_000), (1,)),
+    ((3, 9_001), (0, 1)),
+    ((5, 3), (0,)),
+    ((700, 40), (0,)),
+    ((129, 33), (0,)),
+    ((2, 70, 8), (1,)),
+    ((2, 3, 4, 5), (1, 2)),
+    ((2, 3, 4), (0, 2)),  # left to CuPy
+    ((0, 3), (0,)),
+]
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), SUMS, ids=str)
+def test_sums_along_axes(cp, backend, dtype, shape, axis, keepdims):
+    x = random(shape, dtype)
+    found = backend.sum(cp.asarray(x), axis=axis, keepdims=keepdims)
+    assert found.dtype == dtype
+    close(found, wide(x)[0].sum(axis, keepdims=keepdims), np.prod([shape[a] for a in axis]))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((700, 40), (0,)), ((2, 5_000), (1,))], ids=str)
+def test_sums_in_any_order_of_threads(cp, backend, order, shape, axis):
+    x = random(shape, np.float32)
+    found = backend.sum(cp.asarray(x), axis=axis, keepdims=False)
+    close(found, wide(x)[0].sum(axis), shape[axis[0]])
+
+
+def test_16_bit_sums_are_formed_in_float32(cp, backend):
+    x = np.ones((4096, 2), np.float16)
+    assert backend.sum(cp.asarray(x), axis=(0,), keepdims=False).get().tolist() == [4096, 4096]
