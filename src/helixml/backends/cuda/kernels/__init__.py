@@ -22,9 +22,12 @@ __all__ = ["FLOATS", "functions", "table"]
 FLOATS = ("float32", "float64", "float16", "bfloat16")  # computed in float32, float64 in itself
 
 # Modules with a function `kernels(cp)`, which gives a list of `Kernel`.
-_KERNELS = ("norm", "softmax", "activation", "update")
+_KERNELS = (
+    *("norm", "softmax", "activation", "update"),
+    *("selective_scan", "causal_conv1d", "attention", "fft_conv", "stored_linear", "mamba_step"),
+)
 # Modules with a function `functions(cp)`, which gives functions of the backend itself.
-_FUNCTIONS = ("activation", "binary", "summing", "gather", "philox")
+_FUNCTIONS = ("activation", "binary", "summing", "gather", "philox", "linear_scan")
 
 
 def table(cp: Any, mirrors: Mirrors) -> list[Kernel]:
