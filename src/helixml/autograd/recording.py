@@ -238,10 +238,8 @@ class Recorder:
         self._copies: list[tuple[Any, Any, Any]] = []  # that may be the beginning of a write
         self._draws = 0
         self._hooks = Hooks()
-        if gc.get_freeze_count():
-            self.refuse("gc.freeze() hides the tensors that there are")
         # What is there before: nothing that the step makes can be mistaken for it.
-        self._outside = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
+        self._outside = _tensors()
         self._ids = {id(t) for t in self._outside}
         self._arrays: dict[int, Tensor] = {}
         self._sharing: dict[int, list[Tensor]] = {}
@@ -672,6 +670,22 @@ def _owner(array: Any) -> Any:
     while base is not None and hasattr(base, "shape"):
         array, base = base, getattr(base, "base", None)
     return array
+
+
+def _tensors() -> list[Tensor]:
+    """Return all that there are.
+
+    Those too that ``gc.freeze()`` hid, as some libraries do when they are imported; what there is
+    now is frozen afterwards, if anything was before.
+    """
+    was_frozen = gc.get_freeze_count() > 0
+    if was_frozen:
+        gc.unfreeze()
+    found = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
+    if was_frozen:
+        gc.collect()
+        gc.freeze()
+    return found
 
 
 def layout(array: Any) -> tuple[Any, ...]:
