@@ -125,8 +125,8 @@ def matmul_precision(value: str) -> None:
     Parameters
     ----------
     value : "highest", in float32. Or "high", on processors with AMX alone: each number as the sum
-        of two of bfloat16, with errors of about 2^-16 instead of 2^-24 of the terms, in half the
-        time; an infinity gives nan. Small products stay exact, float64 too.
+        of two of bfloat16, with errors of about 2^-16 instead of 2^-24 of the terms, in less time,
+        down to half; an infinity gives nan. Small products stay as they are, float64 too.
 
     Raises
     ------

@@ -39,6 +39,17 @@ def test_greedy_speculation_gives_the_greedy_text(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_is_read_as_a_chunk_is_but_for_its_last_logits_alone(kind):
+    model = make(kind)
+    with hx.no_grad():
+        wanted, after = model.chunk(IDS, model.init_state(2))
+        found, state = model.prefill(IDS, model.init_state(2))
+        again, same = model.step(IDS[:, 0], after)[0], model.step(IDS[:, 0], state)[0]
+    np.testing.assert_allclose(found.numpy(), wanted[:, -1].numpy(), rtol=1e-5, atol=1e-6)
+    assert again.tolist() == same.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_scores_of_beams_are_those_of_reading_the_texts_again(kind):
     model = make(kind)
     texts, scores = model.beam_search(IDS, 5, 3)

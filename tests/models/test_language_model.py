@@ -35,6 +35,12 @@ def test_a_state_of_another_number_of_layers():
         model.chunk(IDS, model.init_state(1)[:1])
 
 
+def test_an_empty_prompt_has_no_logits_after_it():
+    model = MambaLM(MambaConfig(hidden_size=4, num_hidden_layers=1), rng=hx.random.Rng(0))
+    with pytest.raises(ShapeError, match=r"prefill: the prompt is empty: \(1, 0\). Hint"):
+        model.prefill(IDS[:, :0], model.init_state(1))
+
+
 @pytest.mark.parametrize("name", ["Mamba", "Gpt2", "Llama", "Jamba", "RecurrentGemma"])
 def test_a_layer_whose_state_is_none_is_not_read_from_nothing(name):
     keys = ("n_embd", "n_layer") if name == "Gpt2" else ("hidden_size", "num_hidden_layers")

@@ -63,8 +63,8 @@ def search(
     with hx.no_grad():
         rows = ids.shape[0]
         ids = ids.astype("int64")
-        logits, state = model.chunk(ids, model.init_state(rows))
-        logits, classes = logits[:, -1], logits.shape[-1]
+        logits, state = model.prefill(ids, model.init_state(rows))
+        classes = logits.shape[-1]
         # All beams of a row begin alike, so only the first counts.
         each = hx.repeat(hx.arange(rows, device=ids.device), beams)  # (b * k,)
         logits, state = hx.take(logits, each, axis=0), _take(state, each)

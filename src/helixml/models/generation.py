@@ -1,6 +1,6 @@
 """Texts from a language model, token by token: rules for the next token, and when to stop.
 
-The prompt is read in one parallel pass (`model.chunk`), after it the model goes on with its state
+The prompt is read in one parallel pass (`model.prefill`), after it the model goes on with its state
 (`model.step`), so that a layer with a state of constant size needs constant memory. With a draft
 model tokens come several at a time: `models.speculation`. Texts of large probability:
 `models.beam_search`. What users call is in `LanguageModel`.
@@ -95,8 +95,7 @@ def one_by_one(
     """Yield the next token of each row, (b,), int64, without end."""
     # No mode is held over a yield: what the caller does in between keeps its own.
     with hx.no_grad():
-        logits, state = model.chunk(ids, model.init_state(ids.shape[0]))
-        logits = logits[:, -1]
+        logits, state = model.prefill(ids, model.init_state(ids.shape[0]))
         classes = logits.shape[-1]
         seen = mark_seen(ids, classes) if rules.repetition_penalty != 1 else None
     while True:

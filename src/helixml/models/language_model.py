@@ -144,6 +144,23 @@ class LanguageModel(Module):
         streams, state = self.run(ids, state)
         return self.logits(streams[-1]), state
 
+    def prefill(self, ids: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
+        """Read a prompt from ``state``: the logits after it, (b, vocab_size), and the next state.
+
+        As `chunk` does, but without the logits before the last, of which nobody asks after a
+        prompt: for a large vocabulary they take as long as many layers.
+
+        Raises
+        ------
+        ShapeError : the prompt is empty.
+        """
+        self._check(ids)
+        if ids.shape[1] == 0:
+            raise ShapeError(f"prefill: the prompt is empty: {ids.shape}. Hint: use init_state().")
+        check_state(type(self).__name__, state, self.config.num_hidden_layers)
+        streams, state = self.run(ids, state)
+        return self.logits(streams[-1][:, -1]), state
+
     def step(self, ids_t: hx.Tensor, state: State) -> tuple[hx.Tensor, State]:
         """Read one token for each row: ids_t (b,), logits (b, vocab_size)."""
         self._check(ids_t, ("b",))
