@@ -1,22 +1,8 @@
-"""The contract suite on the CUDA backend; ops are drawn in turn for the quick form."""
+"""The contract suite on the CUDA backend."""
 
 import pytest
 
 from helixml.testing import contract
-
-# Ops whose kernels, or whose CuPy functions, differ from NumPy's.
-OPS = (
-    "rms_norm",
-    "cross_entropy",
-    "take",
-    "adamw_",
-    "where",
-    "matmul",
-    "sum",
-    "tril",
-    "sign",
-    "drop",
-)
 
 
 def test_the_backend_has_the_functions_of_the_contract(device):
@@ -29,14 +15,6 @@ def test_the_backend_has_the_functions_of_the_contract(device):
 @pytest.mark.parametrize("name", contract.ARRAY_CHECKS)
 def test_arrays_keep_the_contract(device, backend, name):
     contract.every_dtype(contract.ARRAY_CHECKS[name], backend)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("op", OPS)
-def test_ops_keep_the_contract(device, op):
-    for check in contract.checks(device, full=False):
-        if check.group == "ops" and str(check).startswith(f"ops: {op}-"):
-            check.run()
 
 
 @pytest.mark.slow
