@@ -6,6 +6,7 @@ As slow and obvious as `reference`, whose conventions and helpers they share.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -94,6 +95,58 @@ def gate(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     forward.__name__, backward.__name__ = f"{name}_gate", f"{name}_gate_vjp"
     return forward, backward
+
+
+def product(
+    name: str, operation: Callable[[Any, Any], Any], instead: float
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the kernels of z = x o y, where y = ``instead`` if x is 0 and y singular.
+
+    ``chain`` is x y and singular where y is not finite: gx = g y, gy = g x. ``quotient`` is x / y
+    and singular where y is 0 or nan: gx = g / y, gy = -g x / y^2. Where y was replaced, gy is 0.
+    """
+
+    def replaced(x: Array, y: Array) -> tuple[Array, Array, Array]:
+        x, y = (np.array(array) for array in np.broadcast_arrays(wide(x), wide(y)))
+        fine = np.isfinite(y) if name == "chain" else abs(y) > 0
+        replaced = (x == 0) & ~fine
+        y[replaced] = instead
+        return x, y, replaced
+
+    def forward(x: Array, y: Array) -> Forward:
+        dtype = x.dtype
+        x, y, _ = replaced(x, y)
+        z = np.empty(x.shape)
+        for i in np.ndindex(x.shape):
+            z[i] = operation(x[i], y[i])
+        return (z.astype(dtype),), ()
+
+    def backward(
+        cotangents: Sequence[Optional],
+        needs: Sequence[bool],
+        inputs: Sequence[Optional],
+        residuals: Sequence[Array],
+    ) -> tuple[Optional, ...]:
+        x, y = inputs
+        assert x is not None and y is not None
+        shapes = x.shape, y.shape
+        x, y, singular = replaced(x, y)
+        g = cotangent(cotangents[0], x.shape)
+        gx, gy = (g * y, g * x) if name == "chain" else (g / y, -g * x / y / y)
+        gy = np.where(singular, 0, gy)
+        return wanted(
+            [summed_to(*pair) for pair in zip((gx, gy), shapes, strict=True)], needs, inputs
+        )
+
+    forward.__name__, backward.__name__ = name, f"{name}_vjp"
+    return forward, backward
+
+
+def summed_to(g: Array, shape: tuple[int, ...]) -> Array:
+    """Return the gradient of an operand that was broadcast from ``shape``."""
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    stretched = tuple(a for a, n in enumerate(shape) if n == 1 != g.shape[a])
+    return np.asarray(g.sum(axis=stretched, keepdims=True))
 
 
 def log_softmax(x: Array, *, axis: int) -> Forward:
@@ -261,6 +314,8 @@ def scale_many_(xs: Sequence[Array], *, factor: float) -> None:
 
 KERNELS: tuple[Callable[..., Any], ...] = (
     *(kernel for name in ("silu", "gelu", "softplus") for kernel in activation(name)),
+    *product("chain", operator.mul, 0.0),
+    *product("quotient", operator.truediv, 1.0),
     *(kernel for name in ("silu", "gelu") for kernel in gate(name)),
     log_softmax,
     log_softmax_vjp,

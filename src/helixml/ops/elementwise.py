@@ -15,45 +15,95 @@ import numpy as np
 
 from helixml import dtypes
 from helixml._core import capturing, cost
+from helixml._core.composed import fused
 from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
-from helixml._core.tensor import as_tensor
+from helixml._core.tensor import Tensor, as_tensor
 from helixml.errors import ShapeError, ValueRangeError
 from helixml.ops.logic import NO_ORDER, equal, greater, isfinite, logical_and, logical_not
 
 Array = Any  # a raw array of the backend
 
+_everywhere = domain(-2.0, 2.0)
 
-def chain(g, d):
-    """Return the chain product g * d of a singular derivative d.
+# Products of the chain rule
+
+
+def _chain_oracle(g, d):
+    return np.where((g == 0) & ~np.isfinite(d), False, g * d)
+
+
+@fused(oracle=_chain_oracle)
+def chain(g: Tensor, d: Tensor):
+    """Return the chain product g d of a singular derivative d.
 
     Where g is exactly 0 and d is not finite the result is 0, so that ``where(x > 0, sqrt(x), 0)``
     has a clean gradient. Only there: setting every product with g = 0 to zero would destroy mixed
-    second derivatives. Whether there is such a place is asked first, for speed; not where a step is
-    recorded, whose replays may meet one.
+    second derivatives.
+
+    Parameters
+    ----------
+    g, d : Tensor, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
     """
-    from helixml.ops.reduction import any
-
-    infinite = logical_not(isfinite(d))
-    if capturing.listener() is None and not any(infinite):
-        return g * d
-    return g * where(logical_and(equal(g, 0), infinite), 0, d)
+    return _unless_any(logical_not(isfinite(d)), g, d, 0, multiply)
 
 
-def quotient(g, y):
+@chain.samples
+def _():
+    yield sample((3, 4), (3, 4))
+    yield sample((2, 1, 4), (3, 1))
+    yield sample((0, 3), (3,))
+
+
+def _quotient_oracle(g, y):
+    return np.where((g == 0) & ~(np.abs(y) > 0), False, g / y)
+
+
+@fused(oracle=_quotient_oracle)
+def quotient(g: Tensor, y: Tensor):
     """Return the chain product g / y where 1 / y is singular at 0: as `chain`, but rounded once.
 
     1 / y alone would overflow for denormal y.
+
+    Parameters
+    ----------
+    g, y : Tensor, shapes that broadcast.
+
+    Returns
+    -------
+    Tensor of the broadcast shape and the promoted dtype.
+    """
+    return _unless_any(logical_not(greater(abs(y), 0)), g, y, 1, divide)  # or nan
+
+
+@quotient.samples
+def _():
+    yield sample((3, 4), floats(3, 4, low=0.5, high=2.0))
+    yield sample((2, 1, 4), floats(3, 1, low=-2.0, high=-0.5))
+    yield sample((0, 3), floats(3, low=0.5))
+
+
+for _op in (chain, quotient):
+    _op.flops(lambda out: out.size)
+    _op.flops_vjp(lambda out: 2 * out.size)
+
+
+def _unless_any(singular, g, y, replacement, operation):
+    """Apply ``operation`` to g and y, with ``replacement`` for y where g is 0 and y singular.
+
+    Whether there is such a place is asked first, for speed; not where a step is recorded, whose
+    replays may meet one.
     """
     from helixml.ops.reduction import any
 
-    zero = logical_not(greater(abs(y), 0))  # or nan
-    if capturing.listener() is None and not any(zero):
-        return g / y
-    return g / where(logical_and(equal(g, 0), zero), 1, y)
+    if capturing.listener() is None and not any(singular):
+        return operation(g, y)
+    return operation(g, where(logical_and(equal(g, 0), singular), replacement, y))
 
-
-_everywhere = domain(-2.0, 2.0)
 
 # Arithmetic
 

@@ -28,7 +28,7 @@ try:
 except ImportError:
     _extension = None
 else:
-    from helixml.backends.cpu.kernels.activation import activation, gate
+    from helixml.backends.cpu.kernels.activation import activation, gate, product
     from helixml.backends.cpu.kernels.attention import attention, attention_vjp, takes_heads
     from helixml.backends.cpu.kernels.causal_conv1d import causal_conv1d, causal_conv1d_vjp
     from helixml.backends.cpu.kernels.copying import concat, copy, place
@@ -107,6 +107,7 @@ else:
     for _name in ("silu_gate", "gelu_gate"):
         _forward, _backward = gate(_name)
         KERNELS += [(_name, _forward, _FLOATS), (f"{_name}_vjp", _backward, _FLOATS)]
+    KERNELS += [(_name, product(_name), _FLOATS) for _name in ("chain", "quotient")]
     FUNCTIONS |= {
         "copy": copy,
         "concat": concat,

@@ -1,4 +1,4 @@
-"""Activations and gates on raw arrays; the functions are in map.c."""
+"""Activations, gates and the chain rule's products on raw arrays; the functions are in map.c."""
 
 from __future__ import annotations
 
@@ -41,18 +41,26 @@ def activation(name: str) -> Pair:
     return forward, backward
 
 
+def product(name: str) -> Callable[..., Any]:
+    """Return the kernel of a function of two arrays whose shapes broadcast, any strides."""
+
+    def by_rows(x: Array, y: Array) -> Array:
+        if x.shape != y.shape:
+            x, y = np.broadcast_arrays(x, y)
+        out = empty(x.shape, x.dtype)
+        _run(name, x, y, None, out, None)
+        return out
+
+    values = _kernels.of_two(name, by_rows)
+
+    def forward(x: Array, y: Array) -> tuple[tuple[Array], tuple[()]]:
+        return (values(x, y),), ()
+
+    return forward
+
+
 def gate(name: str) -> Pair:
     """Return the kernels of x times a function of the gate, of one shape, any strides."""
-
-    def by_rows(x: Array, gate: Array) -> Array:
-        y = empty(x.shape, x.dtype)
-        _run(name, x, gate, None, y, None)
-        return y
-
-    products = _kernels.of_two(name, by_rows)
-
-    def forward(x: Array, gate: Array) -> tuple[tuple[Array], tuple[()]]:
-        return (products(x, gate),), ()
 
     def backward(
         cotangents: Sequence[Array | None],
@@ -66,7 +74,7 @@ def gate(name: str) -> Pair:
         _run(f"{name}_pull", x, gate, g, dx, dgate)
         return dx if needs[0] else None, dgate if needs[1] else None
 
-    return forward, backward
+    return product(name), backward
 
 
 def _run(name: str, *arrays: Array | None) -> None:

@@ -178,7 +178,7 @@ typedef struct {
     FUNCTION(exp) FUNCTION(expm1) FUNCTION(log) FUNCTION(log1p) FUNCTION(tanh)              \
     FUNCTION(sigmoid) FUNCTION(erf) FUNCTION(sqrt) FUNCTION(square) FUNCTION(negative)      \
     FUNCTION(absolute) FUNCTION(add) FUNCTION(subtract) FUNCTION(multiply) FUNCTION(divide) \
-    FUNCTION(maximum) FUNCTION(minimum)                                                     \
+    FUNCTION(maximum) FUNCTION(minimum) FUNCTION(chain) FUNCTION(quotient)                  \
     FUNCTION(silu) FUNCTION(silu_pull) FUNCTION(silu_gate) FUNCTION(silu_gate_pull)         \
     FUNCTION(gelu) FUNCTION(gelu_pull) FUNCTION(gelu_gate) FUNCTION(gelu_gate_pull)         \
     FUNCTION(softplus) FUNCTION(softplus_pull)

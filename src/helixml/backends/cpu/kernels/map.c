@@ -72,6 +72,14 @@ INLINE vec softplus_value(vec x) {
 INLINE vec larger(vec x, vec y) { return choose((x >= y) | (x != x), x, y); }
 INLINE vec lesser(vec x, vec y) { return choose((x <= y) | (x != x), x, y); }
 
+/* The chain products x y and x / y: 0 where x is 0, even if y is not finite, or 0 or nan. */
+INLINE vec chain_product(vec x, vec y) {
+    return choose((x == splat(0)) & (y - y != splat(0)), splat(0), x * y);
+}
+INLINE vec chain_quotient(vec x, vec y) {
+    return choose((x == splat(0)) & ((y == splat(0)) | (y != y)), splat(0), x / y);
+}
+
 OF_ONE(exp, exp_vec(x))
 OF_ONE(expm1, expm1_vec(x))
 OF_ONE(log, log_vec(x))
@@ -89,6 +97,8 @@ OF_TWO(multiply, x *y)
 OF_TWO(divide, x / y)
 OF_TWO(maximum, larger(x, y))
 OF_TWO(minimum, lesser(x, y))
+OF_TWO(chain, chain_product(x, y))
+OF_TWO(quotient, chain_quotient(x, y))
 OF_ONE(silu, silu_value(x))
 OF_ONE(gelu, gelu_value(x))
 OF_ONE(softplus, softplus_value(x))
