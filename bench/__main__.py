@@ -27,6 +27,7 @@ NAMES = (
     "transformer",
     "training_memory",
     "selective_scan",
+    "jax_scan",
     "rows",
     "elementwise",
     "causal_conv",
@@ -137,12 +138,12 @@ def ask(name: str, quick: bool) -> Iterator[Figure | WorkerError]:
 
 def _compared(name: str, question: ModuleType, quick: bool) -> Iterator[Figure | WorkerError]:
     python, environment = Path(sys.executable), {}
-    if question.PEER == "PyTorch":
+    if question.PEER in ("PyTorch", "JAX"):
         python = PEERS_PYTHON
         environment = getattr(question, "PEER_ENVIRONMENT", KEEP_MEMORY)
     if not python.exists():
         print(
-            f"{name}: left out, PyTorch is missing. Hint: python3 dev.py bench makes "
+            f"{name}: left out, {question.PEER} is missing. Hint: python3 dev.py bench makes "
             f"{PEERS_PYTHON.parents[1]}, or says why it could not.",
             file=sys.stderr,
         )
