@@ -13,7 +13,12 @@
 #include "rows.h"
 
 
-enum { STEPS = HELIX_SCAN_STEPS, SLICE = 4, BLOCKS = 16 };
+enum {
+    STEPS = HELIX_SCAN_STEPS,
+    SLICE = 4,
+    BLOCKS = 16,
+    SQUARES = 64 / VECTOR_BYTES > 0 ? 64 / VECTOR_BYTES : 1 /* in a line of the cache */
+};
 
 /* One chunk of WIDTH channels. */
 typedef struct {
@@ -96,20 +101,29 @@ INLINE void read_block(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t
     }
 }
 
-/* The same if it is time that is contiguous: squares of channels and steps are transposed. */
+/* The same if it is time that is contiguous: squares of channels and steps are transposed. A line
+   of the cache is used up while it is there: with a power of two between the rows, all of a
+   square's lines compete for one place. */
 INLINE void read_transposed(vec to[STEPS], helix_rows rows, const item *it, ptrdiff_t start,
                             int steps, ptrdiff_t channel, ptrdiff_t count) {
     const real *from = row_at(rows, it->batch, 0, start) + channel * rows.channel_stride;
-    for (int t = 0; t < steps; t += WIDTH) {
-        vec square[WIDTH];
+    for (int line = 0; line < steps; line += SQUARES * WIDTH) {
+        vec squares[SQUARES][WIDTH];
 #pragma GCC unroll 16
         for (int i = 0; i < WIDTH; i++) {
-            prefetch_far(from + (i + WIDTH) * rows.channel_stride + t);
-            square[i] = i < count ? load_first(from + i * rows.channel_stride + t, steps - t)
-                                  : splat(0);
+            const real *row = from + i * rows.channel_stride + line;
+            prefetch_far(row + WIDTH * rows.channel_stride);
+            for (int j = 0; j < SQUARES; j++)
+                squares[j][i] = i < count && line + j * WIDTH < steps
+                                    ? load_first(row + j * WIDTH, steps - line - j * WIDTH)
+                                    : splat(0);
         }
-        transpose(square);
-        memcpy(to + t, square, smaller(WIDTH, steps - t) * sizeof(vec));
+        for (int j = 0; j < SQUARES; j++) {
+            transpose(squares[j]);
+            vec *out = to + line + j * WIDTH; /* a multiple of WIDTH, as STEPS is */
+            for (int i = 0; i < WIDTH && line + j * WIDTH < steps; i++)
+                out[i] = squares[j][i];
+        }
     }
 }
 
@@ -233,12 +247,20 @@ static void forward_slice(block *k, const helix_scan *s, const item *it, ptrdiff
         store_first(state_at(s, it, chunk + 1) + first + j * d, h[j], count);
 }
 
+/* Has the cache fetch the lines that a block's results will go to: they lie far apart. */
+INLINE void prefetch_results(helix_rows rows, const item *it, ptrdiff_t start, int steps,
+                             ptrdiff_t channel) {
+    for (int t = 0; t < steps && rows.data; t++)
+        __builtin_prefetch(place(rows, it, start + t, channel), 1, 2);
+}
+
 static void forward_item(const helix_scan *s, const item *it) {
     block k;
     for (ptrdiff_t start = 0, chunk = 0; start < s->length; start += STEPS, chunk++) {
         int steps = (int)smaller(STEPS, s->length - start);
         for (ptrdiff_t channel = it->begin; channel < it->end; channel += WIDTH) {
             ptrdiff_t count = it->end - channel;
+            prefetch_results(s->y, it, start, steps, channel);
             prepare(&k, s, it, start, steps, channel, count, 0);
             for (ptrdiff_t n = 0, states; n < s->states; n += states) {
                 states = states_in_slice(s, n);
@@ -391,8 +413,12 @@ static void backward_item(const helix_scan *s, const item *it, block *blocks) {
                 states = states_in_slice(s, n);
                 backward_slices(blocks, s, it, chunk, steps, begin, end, n, (int)states);
             }
-            for (ptrdiff_t i = 0, channel = begin; channel < end; i++, channel += WIDTH)
+            for (ptrdiff_t i = 0, channel = begin; channel < end; i++, channel += WIDTH) {
+                prefetch_results(s->du, it, start, steps, channel + WIDTH);
+                prefetch_results(s->ddelta, it, start, steps, channel + WIDTH);
+                prefetch_results(s->dz, it, start, steps, channel + WIDTH);
                 finish(blocks + i, s, it, start, steps, channel, it->end - channel);
+            }
         }
     }
 }
