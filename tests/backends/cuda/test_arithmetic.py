@@ -31,6 +31,28 @@ def test_arithmetic_of_arrays_that_spread(cp, backend, dtype, name, shapes):
     close(found, getattr(np, name)(*wide(x, y)))
 
 
+@pytest.mark.parametrize("name", ["chain", "quotient"])
+@pytest.mark.parametrize("spread", ["each", "middle", "strided"])
+def test_products_of_the_chain_rule_are_zero_where_only_the_derivative_is_singular(
+    cp, backend, dtype, name, spread
+):
+    edges = np.array([0.0, -0.0, 0.5, -2.0, np.inf, -np.inf, np.nan])
+    x, y = (a.astype(dtype) for a in np.meshgrid(edges, edges))
+    left, right = cp.asarray(x), cp.asarray(y)
+    if spread == "middle":
+        x, y = x[:, None, :], y[None, :, :1]
+        left, right = left[:, None, :], right[None, :, :1]
+    if spread == "strided":
+        x, y, left, right = x.T, y.T, left.T, right.T
+    (found,), _ = backend.kernels[name].function(left, right)
+    with np.errstate(all="ignore"):
+        wide_x, wide_y = wide(x, y)
+        goal = wide_x * wide_y if name == "chain" else wide_x / wide_y
+        singular = ~np.isfinite(wide_y) if name == "chain" else ~(np.abs(wide_y) > 0)
+    goal = np.where((wide_x == 0) & singular, 0, goal)
+    np.testing.assert_array_equal(found.get().astype(np.float64), goal)
+
+
 def test_arithmetic_of_views_and_other_dtypes(cp, backend):
     x = cp.asarray(random((6, 8), np.float32))
     assert np.array_equal(backend.add(x.T, x.T).get(), 2 * x.get().T)

@@ -23,7 +23,7 @@ FLOATS = ("float32", "float64", "float16", "bfloat16")  # computed in float32, f
 
 # Modules with a function `kernels(cp)`, which gives a list of `Kernel`.
 _KERNELS = (
-    *("norm", "softmax", "activation", "update"),
+    *("norm", "softmax", "activation", "binary", "update"),
     *("selective_scan", "causal_conv1d", "attention", "fft_conv", "stored_linear", "mamba_step"),
 )
 # Modules with a function `functions(cp)`, which gives functions of the backend itself.

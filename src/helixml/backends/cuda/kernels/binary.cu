@@ -1,5 +1,5 @@
 // Sums, differences, products and quotients of two arrays, one of which may be spread over the
-// other.
+// other; and the chain rule's products, 0 where x is 0 even if y is not finite, or 0 or nan.
 //
 // An operand is walked entry by entry (0), again and again (1: entry i % period), with each entry
 // repeated (2: i / period), or is a single number (3). The launcher defines X_WALK and Y_WALK;
@@ -10,6 +10,18 @@ struct Add { static __device__ __forceinline__ ACCUM of(ACCUM x, ACCUM y) { retu
 struct Subtract { static __device__ __forceinline__ ACCUM of(ACCUM x, ACCUM y) { return x - y; } };
 struct Multiply { static __device__ __forceinline__ ACCUM of(ACCUM x, ACCUM y) { return x * y; } };
 struct Divide { static __device__ __forceinline__ ACCUM of(ACCUM x, ACCUM y) { return x / y; } };
+struct Chain {
+    static __device__ __forceinline__ ACCUM of(ACCUM x, ACCUM y)
+    {
+        return x == 0 && y - y != 0 ? (ACCUM)0 : x * y;
+    }
+};
+struct Quotient {
+    static __device__ __forceinline__ ACCUM of(ACCUM x, ACCUM y)
+    {
+        return x == 0 && !(y < 0 || y > 0) ? (ACCUM)0 : x / y;
+    }
+};
 
 // Read the entries from i on; a pack at once if STEP is more than 1
 template <int WALK, int STEP>
@@ -68,4 +80,18 @@ extern "C" __global__ void divide(
     long long y_period)
 {
     join<Divide>(x, y, z, size, x_period, y_period);
+}
+
+extern "C" __global__ void chain(
+    const SCALAR* x, const SCALAR* y, SCALAR* z, long long size, long long x_period,
+    long long y_period)
+{
+    join<Chain>(x, y, z, size, x_period, y_period);
+}
+
+extern "C" __global__ void quotient(
+    const SCALAR* x, const SCALAR* y, SCALAR* z, long long size, long long x_period,
+    long long y_period)
+{
+    join<Quotient>(x, y, z, size, x_period, y_period);
 }

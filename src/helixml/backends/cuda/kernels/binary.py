@@ -1,4 +1,4 @@
-"""Arithmetic of two arrays on the device, one of which may be spread over the other; binary.cu."""
+"""Functions of two arrays on the device, one of which may be spread over the other; binary.cu."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
+from helixml.backends.cuda.kernels import FLOATS
 from helixml.backends.cuda.kernels.rows import Array, aligned
 from helixml.backends.cuda.launch import Program, stride_blocks
+from helixml.backends.dispatch import Kernel
 
 _BLOCK = 256
 _NAMES = ("add", "subtract", "multiply", "divide")
 _EACH, _TILED, _REPEATED, _SINGLE = range(4)
+
+
+def kernels(cp: Any) -> list[Kernel]:
+    """Return the kernels, for CuPy's module."""
+    binary = Binary(cp)
+    return [Kernel(name, binary.kernel(name), FLOATS) for name in ("chain", "quotient")]
 
 
 def functions(cp: Any) -> dict[str, Callable[..., Any]]:
@@ -63,6 +71,19 @@ class Binary:
             return z
 
         return calculated
+
+    def kernel(self, name: str) -> Callable[[Array, Array], tuple[tuple[Array], tuple[()]]]:
+        """Return the same as a kernel: what it cannot walk is copied."""
+        calculate = self.function(name)
+
+        def forward(x: Array, y: Array) -> tuple[tuple[Array], tuple[()]]:
+            z = calculate(x, y)
+            if z is None:
+                x, y = map(self._cp.ascontiguousarray, self._cp.broadcast_arrays(x, y))
+                z = calculate(x, y)
+            return (z,), ()
+
+        return forward
 
 
 @cache
