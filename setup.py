@@ -121,14 +121,17 @@ def extensions():
         define_macros=[*macros, *([("HELIX_X86", "1")] if X86 else [])],
         **common,
     )
-    small = Extension(
-        "helixml.backends.cpu.kernels._small",
-        [str(KERNELS / "_small.pyx")],
-        depends=[str(KERNELS / "_kernels.pxd"), str(KERNELS / "kernels.h")],
-        include_dirs=[str(KERNELS), np.get_include()],
-        define_macros=macros,
-        **common,
-    )
+    beside = [
+        Extension(
+            f"helixml.backends.cpu.kernels.{name}",
+            [str(KERNELS / f"{name}.pyx")],
+            depends=[str(KERNELS / "_kernels.pxd"), str(KERNELS / "kernels.h")],
+            include_dirs=[str(KERNELS), np.get_include()],
+            define_macros=macros,
+            **common,
+        )
+        for name in ("_elementwise", "_small")
+    ]
     engine = [
         Extension(
             f"helixml._core.{pxd.stem}",
@@ -150,7 +153,7 @@ def extensions():
         "cdivision": not DEBUG,
     }
     found = [
-        *cythonize([kernels, small], build_dir=folder, compiler_directives=plain | unchecked),
+        *cythonize([kernels, *beside], build_dir=folder, compiler_directives=plain | unchecked),
         # Annotations there are for readers and mypy; the .pxd files say what is C. In a .pxd
         # Cython would not see a freelist.
         *cythonize(

@@ -280,4 +280,8 @@ cdef extern from "kernels.h" nogil:
     const helix_table *helix_kernels(const char *, int)
 
 
+cdef dict functions
+
 cdef const helix_table *table_of(int type_num) noexcept
+cdef int check(int failure) except -1
+cdef int share(helix_work work, const void *call, Py_ssize_t items, Py_ssize_t grain) except -1

@@ -8,9 +8,7 @@ arrays meanwhile.
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.string cimport memcmp, memset
-
-from helixml import config
+from libc.string cimport memset
 
 cnp.import_array()
 
@@ -186,7 +184,7 @@ cdef const helix_table *table_of(int type_num) noexcept:
     return _tables[1 if type_num == cnp.NPY_DOUBLE else 0]
 
 
-cdef int _check(int failure) except -1:
+cdef int check(int failure) except -1:
     if failure == HELIX_NO_MEMORY:
         raise MemoryError("kernel: no memory for its workspace.")
     if failure == HELIX_BAD_TARGET:
@@ -196,11 +194,25 @@ cdef int _check(int failure) except -1:
     return 0
 
 
-cdef int _run(helix_work work, const void *call, Py_ssize_t items, Py_ssize_t grain) except -1:
+cdef int share(helix_work work, const void *call, Py_ssize_t items, Py_ssize_t grain) except -1:
     cdef int failure
     with nogil:
         failure = helix_parallel_for(work, call, items, grain)
-    return _check(failure)
+    return check(failure)
+
+
+# Functions of map.c by name
+
+cdef dict functions = {}
+
+
+def _name_functions():
+    cdef const char *const *names = helix_function_names()
+    while names[len(functions)] != NULL:
+        functions[(<bytes>names[len(functions)]).decode()] = len(functions)
+
+
+_name_functions()
 
 
 # Kernels: see the struct of the same name in kernels.h for what the arguments are.
@@ -224,11 +236,11 @@ cdef class Call:
 
     def run(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items, in ranges of at most ``grain``."""
-        _run(self.work, self.arguments, items, grain)
+        share(self.work, self.arguments, items, grain)
 
     def backward(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of the gradients, in ranges of at most ``grain``."""
-        _run(self.pull, self.arguments, items, grain)
+        share(self.pull, self.arguments, items, grain)
 
 
 cdef class Scan(Call):
@@ -348,11 +360,11 @@ cdef class Attention(Call):
 
     def pull_queries(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of the gradient of q, in ranges of at most ``grain``."""
-        _run(self.table.attention_queries, &self.call, items, grain)
+        share(self.table.attention_queries, &self.call, items, grain)
 
     def pull_keys(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of the gradients of k and v, after `pull_queries`."""
-        _run(self.table.attention_keys, &self.call, items, grain)
+        share(self.table.attention_keys, &self.call, items, grain)
 
 
 cdef class Dual(Call):
@@ -405,7 +417,7 @@ def fill_fft_constants(size, constants):
     cdef helix_fft_conv call
     memset(&call, 0, sizeof(call))
     call.size, call.table = size, _data(constants)
-    _run(_table(constants).fft_conv_table, &call, 1, 1)
+    share(_table(constants).fft_conv_table, &call, 1, 1)
 
 
 cdef class Loss(Call):
@@ -441,7 +453,7 @@ cdef class Map(Call):
         self.hold(m, out, [x, y, g, out, out_y])
         self.work = self.table.map
         m.rows, m.size = out.shape
-        m.function = _functions[name]
+        m.function = functions[name]
         m.x, m.y, m.g, m.out, m.out_y = _rows(x), _rows(y), _rows(g), _rows(out), _rows(out_y)
         self.size = out.size
         self.items = m.rows * ((m.size + HELIX_MAP_RUN - 1) // HELIX_MAP_RUN)
@@ -638,11 +650,11 @@ cdef class Gemm(Call):
 
     def pack(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of packing b, in ranges of at most ``grain``."""
-        _run(self.packing, &self.call, items, grain)
+        share(self.packing, &self.call, items, grain)
 
     def multiply_few_rows(self, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of c, which has few rows, b unpacked, in ranges of at most ``grain``."""
-        _run(self.table.gemm_few_rows, &self.call, items, grain)
+        share(self.table.gemm_few_rows, &self.call, items, grain)
 
     def multiply_stack(self, a_offsets, b_offsets, Py_ssize_t items, Py_ssize_t grain):
         """Do all items of a stack of products, of which this is the first.
@@ -655,7 +667,7 @@ cdef class Gemm(Call):
         stack.a_offsets = <Py_ssize_t *>_data(a_offsets)
         stack.b_offsets = <Py_ssize_t *>_data(b_offsets)
         stack.c_bytes = self.arrays[3].nbytes
-        _run(self.table.gemm_stack, &stack, items, grain)
+        share(self.table.gemm_stack, &stack, items, grain)
 
 
 cdef helix_matrix _matrix(object weight, object scale, object bias) except *:
@@ -717,130 +729,7 @@ cdef class MambaStep(Call):
         self.arrays += [inner, selected, mixed, y, next_past, next_state]
         s.inner, s.selected, s.mixed = _data(inner), _data(selected), _data(mixed)
         s.y, s.next_past, s.next_state = _data(y), _data(next_past), _data(next_state)
-        _run(table.mamba_step_enter, s, channels, grain)
-        _run(table.mamba_step_select, s, _runs(s.x_proj.rows), grain)
-        _run(table.mamba_step_scan, s, channels, grain)
-        _run(table.mamba_step_leave, s, _runs(s.out_proj.rows), grain)
-
-
-# Functions of single elements of whole arrays: see map.c. What they cannot take they hand on.
-
-cdef dict _functions = {}
-
-
-def _name_functions():
-    cdef const char *const *names = helix_function_names()
-    while names[len(_functions)] != NULL:
-        _functions[(<bytes>names[len(_functions)]).decode()] = len(_functions)
-
-
-_name_functions()
-
-cdef enum:
-    FEW = 1 << 15  # elements below which waking a thread costs more than it saves
-    RANGES = 64    # handed to threads one by one: enough to even out their speeds
-    SHORT = 16     # elements of a row below which rows one by one are no gain
-
-
-cdef inline bint _is_plain(object x) noexcept:
-    """Say whether x is an array of floats, aligned, in C order."""
-    return (
-        cnp.PyArray_CheckExact(x)
-        and (cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT or cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE)
-        and cnp.PyArray_ISCARRAY_RO(x)
-    )
-
-
-cdef cnp.ndarray _like(cnp.ndarray x):
-    """Return a new array of the shape and dtype of x."""
-    if cnp.PyArray_NBYTES(x) >= HELIX_SMALLEST_BLOCK:
-        return empty((<object>x).shape, x.dtype)
-    return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
-
-
-cdef int _do(helix_map *m, int type_num) except -1:
-    cdef const helix_table *table = _tables[1 if type_num == cnp.NPY_DOUBLE else 0]
-    cdef Py_ssize_t items = m.rows * ((m.size + HELIX_MAP_RUN - 1) // HELIX_MAP_RUN)
-    if m.rows * m.size < FEW:
-        return _check(table.map(m, 0, items))
-    return _run(table.map, m, items, (items + RANGES - 1) // RANGES)
-
-
-cdef inline bint _are_wanted() except -1:
-    """Say whether the settings want kernels; they are asked only if they ever did not."""
-    return not config.kernels_vary or config.get().kernels
-
-
-def of_one(name, otherwise, without=None):
-    """Return the function of that name, of one array; ``otherwise(x)`` is called for other x.
-
-    ``without(x)``, if given, is called instead where no kernels are wanted.
-    """
-    cdef int function = _functions[name]
-    if without is None:
-        without = otherwise
-
-    def call(x, /):
-        cdef helix_map m
-        if not _are_wanted():
-            return without(x)
-        if not _is_plain(x):
-            return otherwise(x)
-        cdef cnp.ndarray out = _like(x)
-        memset(&m, 0, sizeof(m))
-        m.function, m.rows, m.size = function, 1, cnp.PyArray_SIZE(x)
-        m.x.data, m.out.data = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out)
-        _do(&m, cnp.PyArray_TYPE(x))
-        return out
-
-    return call
-
-
-cdef bint _ends_with(cnp.ndarray x, cnp.ndarray y) noexcept:
-    """Say whether the shape of x ends with that of y."""
-    cdef int rank = cnp.PyArray_NDIM(y), extra = cnp.PyArray_NDIM(x) - rank
-    if rank <= 0 or extra < 0:
-        return rank == 0  # which has no sizes to compare
-    return memcmp(
-        cnp.PyArray_DIMS(x) + extra, cnp.PyArray_DIMS(y), rank * sizeof(cnp.npy_intp)
-    ) == 0
-
-
-def of_two(name, otherwise):
-    """Return the function of that name, of two arrays; ``otherwise(x, y)`` is called for others.
-
-    The shape of one must end with that of the other, which then stands for each of its rows.
-    """
-    cdef int function = _functions[name]
-
-    def call(x, y, /):
-        cdef helix_map m
-        cdef cnp.ndarray larger, out
-        cdef Py_ssize_t x_size, y_size
-        if not _are_wanted():
-            return otherwise(x, y)
-        if not (_is_plain(x) and _is_plain(y) and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(y)):
-            return otherwise(x, y)
-        memset(&m, 0, sizeof(m))
-        x_size, y_size = cnp.PyArray_SIZE(x), cnp.PyArray_SIZE(y)
-        if _ends_with(x, y):
-            m.size, m.rows = y_size, 1 if x_size == y_size else x_size // y_size
-            m.x.step_stride, larger = y_size, x
-        elif _ends_with(y, x):
-            m.size, m.rows = x_size, 1 if x_size == y_size else y_size // x_size
-            m.y.step_stride, larger = x_size, y
-        else:
-            return otherwise(x, y)
-        if m.rows > 1 and m.size == 1:
-            m.single_x, m.single_y = x_size == 1, y_size == 1
-            m.rows, m.size = 1, m.rows
-        elif m.rows > 1 and m.size < SHORT:
-            return otherwise(x, y)
-        out = _like(larger)
-        m.function, m.out.step_stride = function, m.size
-        m.x.data, m.y.data = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
-        m.out.data = cnp.PyArray_DATA(out)
-        _do(&m, cnp.PyArray_TYPE(x))
-        return out
-
-    return call
+        share(table.mamba_step_enter, s, channels, grain)
+        share(table.mamba_step_select, s, _runs(s.x_proj.rows), grain)
+        share(table.mamba_step_scan, s, channels, grain)
+        share(table.mamba_step_leave, s, _runs(s.out_proj.rows), grain)

@@ -19,9 +19,9 @@ import numpy as np
 from helixml import config
 
 from helixml.backends.cpu.kernels._kernels cimport (
-    HELIX_BAD_TARGET,
     HELIX_IDENTITY,
     HELIX_RELU,
+    check,
     helix_gemm,
     helix_gemm_stack,
     helix_loss,
@@ -220,14 +220,6 @@ cdef helix_rows _rows(cnp.ndarray x, Py_ssize_t size) noexcept:
     return helix_rows(cnp.PyArray_DATA(x), 0, 0, size, 1)
 
 
-cdef int _check(int failure) except -1:
-    if failure == HELIX_BAD_TARGET:
-        raise IndexError("cross_entropy: a target is no class.")
-    if failure:
-        raise MemoryError("kernel: no memory for its workspace.")
-    return 0
-
-
 def softmax(x, bint logarithm):
     """Return the softmax over the last axis, or its logarithm."""
     cdef helix_softmax s
@@ -241,7 +233,7 @@ def softmax(x, bint logarithm):
     memset(&s, 0, sizeof(s))
     s.rows, s.size, s.logarithm = cnp.PyArray_SIZE(array) // size, size, logarithm
     s.x, s.y = _rows(array, size), _rows(y, size)
-    _check(table_of(cnp.PyArray_TYPE(array)).softmax_forward(&s, 0, s.rows))
+    check(table_of(cnp.PyArray_TYPE(array)).softmax_forward(&s, 0, s.rows))
     return y
 
 
@@ -263,7 +255,7 @@ cdef int _multiply(
     g.row_items = g.column_items = 1
     if bias != NULL or activation != HELIX_IDENTITY:
         g.finish, g.activation, g.bias = True, activation, bias
-    return _check(table_of(kind).gemm_stack(&stack, 0, 1))
+    return check(table_of(kind).gemm_stack(&stack, 0, 1))
 
 
 cdef bint _are_few(x, weight) noexcept:
@@ -419,7 +411,7 @@ def cross_entropy(logits, target, double smoothing, bint mean):
     top, sums, losses = [cnp.PyArray_EMPTY(1, sizes, kind, 0) for _ in range(3)]
     c = _loss(logits, target, smoothing, top, sums)
     c.losses = cnp.PyArray_DATA(losses)
-    _check(table_of(kind).loss_forward(&c, 0, c.rows))
+    check(table_of(kind).loss_forward(&c, 0, c.rows))
     total = _total(c.losses, kind, c.rows)
     return _number(total / c.rows if mean else total, kind), top, sums
 
@@ -445,5 +437,5 @@ def cross_entropy_vjp(g, logits, target, double smoothing, bint mean, top, sums)
         else:
             (<double *>cnp.PyArray_DATA(each))[i] = share
     c.g, c.dlogits = cnp.PyArray_DATA(each), _rows(dlogits, c.classes)
-    _check(table_of(kind).loss_backward(&c, 0, c.rows))
+    check(table_of(kind).loss_backward(&c, 0, c.rows))
     return dlogits

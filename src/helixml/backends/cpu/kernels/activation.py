@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import helixml.backends.cpu.kernels._elementwise as _elementwise
 import helixml.backends.cpu.kernels._kernels as _kernels
 from helixml.backends.cpu.kernels._kernels import empty
 from helixml.backends.cpu.kernels.layout import Array, share, table
@@ -24,8 +25,8 @@ def activation(name: str) -> Pair:
     def both_dense(x: Array, g: Array) -> Array:
         return slopes(*(np.require(array, requirements=["C", "A", "E"]) for array in (x, g)))
 
-    values = _kernels.of_one(name, dense)
-    slopes = _kernels.of_two(f"{name}_pull", both_dense)
+    values = _elementwise.of_one(name, dense)
+    slopes = _elementwise.of_two(f"{name}_pull", both_dense)
 
     def forward(x: Array) -> tuple[tuple[Array], tuple[()]]:
         return (values(x),), ()
@@ -51,7 +52,7 @@ def product(name: str) -> Callable[..., Any]:
         _run(name, x, y, None, out, None)
         return out
 
-    values = _kernels.of_two(name, by_rows)
+    values = _elementwise.of_two(name, by_rows)
 
     def forward(x: Array, y: Array) -> tuple[tuple[Array], tuple[()]]:
         return (values(x, y),), ()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from helixml.backends.cpu.kernels._kernels import of_one, of_two
+from helixml.backends.cpu.kernels._elementwise import of_one, of_two
 from helixml.backends.cpu.kernels.layout import Array
 from helixml.backends.cpu.overflow import quiet
 
