@@ -50,6 +50,7 @@ NAMES = (
     "flops_per_kilobyte",
     "accuracy",
     "cost_model",
+    "wgpu",
 )
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # PyTorch would give big arrays back to the system and take them anew in every call.

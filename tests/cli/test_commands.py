@@ -290,7 +290,7 @@ def test_info_tells_of_backends_and_kernels(tmp_path, monkeypatch):
     assert record["threads"] >= 1
     assert record["backends"]["cpu"]["status"] == "ok"
     assert "instruction_set" in record["backends"]["cpu"]["capabilities"]
-    assert "Hint: use 'cpu'" in record["backends"]["wgpu"]["status"]
+    assert "Hint: use 'cpu'" in record["backends"]["metal"]["status"]
     told = helixml("info").stdout
     assert "backend cpu: ok" in told
     assert "20 GB/s; float32 100 GFLOP/s; float64 100 GFLOP/s; a small op 1 us" in told

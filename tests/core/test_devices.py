@@ -77,7 +77,7 @@ def test_unknown_devices_name_the_nearest():
         hx.zeros((2,), device="C P U")
 
 
-@pytest.mark.parametrize("name", ["wgpu", "tpu", "qpu"])
+@pytest.mark.parametrize("name", ["metal", "tpu", "qpu"])
 def test_devices_that_nobody_serves_say_so(name):
     with pytest.raises(DeviceError, match=rf"device '{name}'.*use 'cpu'"):
         hx.zeros((2,), device=name)

@@ -68,7 +68,7 @@ def test_devices_are_those_that_the_registry_can_make():
     assert [device.name for device in hx.devices("reference")] == ["reference"]
 
 
-@pytest.mark.parametrize("kind", ["tpu", "npu", "qpu", "bci", "metal", "wgpu"])
+@pytest.mark.parametrize("kind", ["tpu", "npu", "qpu", "bci", "metal"])
 def test_devices_that_nobody_serves_say_how_to_plug_one_in(kind):
     assert kind in KINDS
     assert kind in hardware.missing()

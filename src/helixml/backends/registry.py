@@ -28,11 +28,11 @@ _BUILT_IN = {
     "array_api_strict": "helixml.backends.array_api:create",
     "jax": "helixml.backends.array_api:create",
     "torch": "helixml.backends.array_api:create",
+    "wgpu": "helixml.backends.wgpu:create",
 }
 # Names that the house plan knows and nobody serves here yet.
 _UNAVAILABLE = {
-    "wgpu": "no WebGPU backend is installed",
-    "metal": "no Metal backend is installed",
+    "metal": "no Metal backend is installed: Apple's GPUs are served as 'wgpu'",
     "tpu": "no TPU backend is installed",
     "npu": "no NPU backend exists yet",
     "qpu": "no QPU backend exists yet",

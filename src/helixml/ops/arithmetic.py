@@ -298,8 +298,7 @@ def ldexp(x: Tensor, exponent: Any) -> Tensor:
     # In four steps, for 2^exponent may be too large or small although the result is not.
     quarter, rest = np.divmod(host, 4)
     for step in (quarter, quarter, quarter, quarter + rest):
-        factor = as_tensor("ldexp", np.asarray(np.ldexp(1.0, step)), x)
-        x = multiply(x, cast(factor, x.dtype))
+        x = multiply(x, as_tensor("ldexp", np.asarray(np.ldexp(1.0, step)).astype(x.dtype), x))
     return x
 
 

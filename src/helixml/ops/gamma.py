@@ -413,8 +413,10 @@ def _slope_of_order(g, a, x):
     """Return the derivative of gammainc for a, by the terms of its series (DLMF 8.7.1).
 
     As probabilities of Poisson they lie around a + n = x, and 10 sqrt(x) away nothing is left.
+    In float64, where the device has it: the exponents cancel.
     """
-    a, x = (cast(as_tensor("gammainc", v, g), dtypes.float64) for v in (a, x))
+    wide = dtypes.float64 if dtypes.float64 in g._backend.dtypes else g.dtype
+    a, x = (cast(as_tensor("gammainc", v, g), wide) for v in (a, x))
     a, x = broadcast_to(a, g.shape), broadcast_to(x, g.shape)
     valid = logical_and(greater(a, 0), greater_equal(x, 0))
     near = less(abs(x - a), 100 * sqrt(maximum(a, x)) + 1000)  # else it is 0 or 1, whatever a is
@@ -427,7 +429,7 @@ def _slope_of_order(g, a, x):
             "Hint: detach() that input if its gradient should be ignored."
         )
     first = trunc(maximum(x - a - 10 * sqrt(x), 0)).detach()
-    order = expand_dims(a + first, -1) + arange(count, dtype=dtypes.float64, device=g.device)
+    order = expand_dims(a + first, -1) + arange(count, dtype=wide, device=g.device)
     x = expand_dims(x, -1)
     weight = exp(order * log(x) - x - gammaln(order + 1))
     slope = sum(weight * (log(x) - digamma(order + 1)), axis=-1)

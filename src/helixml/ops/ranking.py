@@ -22,7 +22,7 @@ from helixml.ops.cumulative import cumulative_max
 from helixml.ops.elementwise import where
 from helixml.ops.indexing import argsort, take_along_axis
 from helixml.ops.logic import NO_ORDER, equal, isnan
-from helixml.ops.movement import as_float, broadcast_to, cast, concat, permute_dims, reshape
+from helixml.ops.movement import as_float, broadcast_to, concat, permute_dims, reshape
 from helixml.ops.reduction import argmax
 from helixml.ops.sorting import sort
 from helixml.shapes import Axis
@@ -326,7 +326,7 @@ def _quantile(op: str, x: Tensor, q: Any, axis: Axis, keepdims: bool, method: st
     low, high, weight = _neighbours(place, method)
     below = take_along_axis(rows, as_tensor(op, low, x), axis=-1)
     above = take_along_axis(rows, as_tensor(op, high, x), axis=-1)
-    part = cast(as_tensor(op, weight, x), x.dtype)
+    part = as_tensor(op, np.asarray(weight).astype(x.dtype), x)
     # Equal neighbours may be infinite, and their difference nan.
     result = where(equal(below, above), below, below + part * (above - below))
     if not skip:

@@ -180,9 +180,9 @@ def segment_mean(
     x = as_float(x)
     host = segment_ids._backend.to_numpy(segment_ids._array)
     sizes = np.bincount(host.astype(np.int64), minlength=count)
-    sizes = sizes.reshape(-1, *(1,) * (x.ndim - axis - 1)).astype(np.float64)
+    sizes = sizes.reshape(-1, *(1,) * (x.ndim - axis - 1)).astype(x.dtype)
     total = take_adjoint(x, segment_ids, axis=axis, size=count)
-    return divide(total, cast(as_tensor("segment_mean", sizes, x), x.dtype))
+    return divide(total, as_tensor("segment_mean", sizes, x))
 
 
 def _prod_oracle(x, segment_ids, num_segments=None, axis=0):

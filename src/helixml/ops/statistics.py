@@ -454,9 +454,9 @@ def histogram(
     counts = take_adjoint(inside, spots, axis=0, size=count)
     common = dtypes.as_float(common)
     if density:
-        widths = cast(as_tensor("histogram", np.diff(edges), x), common)
+        widths = as_tensor("histogram", np.diff(edges).astype(common), x)
         counts = cast(counts, common) / (cast(reduction.sum(counts), common) * widths)
-    return Histogram(counts, cast(as_tensor("histogram", edges, x), common))
+    return Histogram(counts, as_tensor("histogram", edges.astype(common), x))
 
 
 def _edges(x: Any, bins: Any, limits: Any) -> Any:

@@ -20,6 +20,7 @@ from helixml._core.op import Op, Primitive
 from helixml._core.samples import Input, Sample
 from helixml._core.tensor import Tensor
 from helixml.autograd import gradients
+from helixml.backends import registry
 from helixml.dtypes import DType
 from helixml.ops.creation import asarray
 from helixml.testing.inputs import materialize, normal, replace_arrays, widened
@@ -97,8 +98,14 @@ class Call:
         return Call(self.op, args, kwargs, self.device, self.kinds)
 
     def in_float64(self) -> Call:
-        """Return the same call with its float arrays in float64, complex ones in complex128."""
-        return self.changed(lambda a: widened(a) if dtypes.is_differentiable(a.dtype) else a)
+        """Return the same call with its float arrays in float64, complex ones in complex128.
+
+        A device that has no float64 leaves it to the CPU.
+        """
+        wide = self.changed(lambda a: widened(a) if dtypes.is_differentiable(a.dtype) else a)
+        if not holds(self.device, dtypes.float64):
+            wide.device = "cpu"
+        return wide
 
     def run(self, make: Callable[[Array], Tensor] | None = None) -> list[Tensor]:
         """Call the op on tensors that share the arrays (or that ``make`` makes of them)."""
@@ -225,7 +232,15 @@ def call_of(op: Op, number: int, sample: Sample, dtype: DType, device: str) -> C
     """Return the call that ``sample`` describes, in ``dtype``; None if there is no such."""
     rng = np.random.default_rng(zlib.crc32(f"{op.name} {number} {dtype.name}".encode()))
     made = materialize(sample, dtype, rng)
-    return None if made is None else Call(op, *made, device, [i.kind for i in inputs_of(sample)])
+    if made is None or not holds(device, made[1].get("dtype")):
+        return None
+    return Call(op, *made, device, [i.kind for i in inputs_of(sample)])
+
+
+def holds(device: str, dtype: Any) -> bool:
+    """Say whether a device has the dtype that a sample asks for, if it asks for one."""
+    held = getattr(registry.get(device), "dtypes", dtypes.ALL)
+    return dtype is None or dtypes.parse(dtype) in held
 
 
 def inputs_of(sample: Sample) -> list[Input]:

@@ -399,14 +399,14 @@ def compare_without(
 
 def compare_with_definition(call: Call, dtype: DType, layout: Callable[[Array], Array]) -> None:
     """Compare values and gradients with the definition in float64; cotangents get the layout."""
-    table = registry.get(call.device).kernels
     exact = call.in_float64()
+    table = registry.get(exact.device).kernels
     before = [a.tobytes() for a in call.arrays]
     results = call.run()
 
     def definition(*arrays: Array) -> list[Array]:
         with table.without(*list(table)):
-            tensors = [asarray(a, device=call.device) for a in arrays]
+            tensors = [asarray(a, device=exact.device) for a in arrays]
             return [y.numpy() for y in exact.run_on(tensors)]
 
     condition = condition_of(definition, exact.arrays)

@@ -1,0 +1,23 @@
+"""The contract suite on the WebGPU backend."""
+
+import pytest
+
+from helixml.testing import contract
+
+
+def test_the_backend_has_the_functions_of_the_contract(backend):
+    found = [c for c in contract.checks("wgpu", full=False) if c.group == "surface"]
+    assert found
+    for check in found:
+        check.run()
+
+
+@pytest.mark.parametrize("name", contract.ARRAY_CHECKS)
+def test_arrays_keep_the_contract(backend, name):
+    contract.every_dtype(contract.ARRAY_CHECKS[name], backend)
+
+
+@pytest.mark.slow
+def test_the_backend_keeps_the_contract(backend):
+    report = contract.run("wgpu", full=False)
+    assert report.ok, str(report)

@@ -1,0 +1,20 @@
+"""What tests need that need not be there: without it they are skipped, or fail where it must be.
+
+The environment variable ``HELIXML_REQUIRE`` names what must be there, words with commas between:
+``wgpu``, ``nvrtc``, ``cupy``, ``torch``, ``jax``. So CI skips nothing unnoticed.
+"""
+
+import os
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["require"]
+
+
+def require(name: str, reason: str) -> NoReturn:
+    """End the test that lacks ``name``: skip it, or fail it where HELIXML_REQUIRE names it."""
+    wanted = {word.strip() for word in os.environ.get("HELIXML_REQUIRE", "").split(",")}
+    if name in wanted:
+        pytest.fail(f"HELIXML_REQUIRE asks for {name}: {reason}", pytrace=False)
+    pytest.skip(reason)
