@@ -2,7 +2,7 @@
 """Build helixml and run it; needs Python and a C compiler, nothing else.
 
     python3 dev.py [OPTIONS]          the main job: helixml train OPTIONS
-    python3 dev.py test [--all] [--device D] [PYTEST OPTIONS]
+    python3 dev.py test [--devices | --all] [--device D] [PYTEST OPTIONS]
     python3 dev.py bench [NAME ...] [--quick] [--json FILE]    the questions in bench/
     python3 dev.py parity [NAME ...] [--list]      the ops beside PyTorch's, on its own samples
     python3 dev.py parity models [NAME ...]        the models beside transformers'; parity does both
@@ -11,8 +11,8 @@
 
 Every command first makes .venv and builds and installs the package in it, if the sources that are
 compiled have changed since the last time. HELIXML_BUILD=never does without compiled code.
-bench and parity make .venv-peers too: what helixml is compared with never comes into its own
-environment.
+bench, parity and the tests of devices make .venv-peers too: what helixml is compared with never
+comes into its own environment.
 Exit code 69: something is missing; the line that installs it is printed.
 """
 
@@ -40,9 +40,10 @@ PEERS = ROOT / ".venv-peers"
 # finds is one for GPUs, PIP_EXTRA_INDEX_URL can name PyTorch's index of the smaller ones for CPUs.
 TORCH = "2.13.0"
 TRANSFORMERS = "5.23.0"
+JAX = "0.10.2"
 # After these: what PyTorch's tests' samples need, and what helixml needs to run beside it.
 PEER_PACKAGES = (
-    *(f"torch=={TORCH}", f"transformers=={TRANSFORMERS}"),
+    *(f"torch=={TORCH}", f"transformers=={TRANSFORMERS}", f"jax=={JAX}"),
     *("numpy", "expecttest", "ml-dtypes", "safetensors", "scipy"),
 )
 MISSING = 69
@@ -50,6 +51,19 @@ LEAST_PYTHON = (3, 11)
 
 # A process for each core; the tests of one file in one, for some files compile what they test.
 SIDE_BY_SIDE = ["-n", "auto", "--dist", "loadfile"]
+
+# What `test --devices` runs, the slow tests too. Single tests take minutes there, those of one file
+# an hour: each process takes what is left, and kernels that one of them compiled, all find on disk.
+DEVICE_TESTS = (
+    "tests/backends/test_device_contracts.py",
+    "tests/backends/test_array_libraries.py",
+    "tests/backends/test_devices_agree.py",
+    "tests/backends/cuda",
+    "tests/backends/wgpu",
+    "tests/testing",
+    "tests/examples/test_backend_package.py",
+)
+STEALING = ["-n", "auto", "--dist", "worksteal"]
 
 # What `test --all` repeats the tests with, beside the compiled build; but neither the C tests,
 # which would be the same again, nor the slow ones: what they train and wait for, the others have
@@ -210,10 +224,10 @@ def train(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests; with ``--all`` the slow ones too, and the others in every configuration."""
+    """Run the fast tests; with ``--devices`` those of other devices, with ``--all`` everything."""
     prepare("dev", "plot")
-    everything = "--all" in arguments
-    arguments = [word for word in arguments if word != "--all"]
+    chosen = {"--all", "--devices"} & {*arguments}
+    arguments = [word for word in arguments if word not in chosen]
     environment = {}
     if "--device" in arguments:
         place = arguments.index("--device")
@@ -222,23 +236,46 @@ def test(arguments: list[str]) -> int:
             return 2
         environment["HELIXML_DEVICE"] = arguments[place + 1]
         del arguments[place : place + 2]
+    if "--all" in chosen:
+        return test_all(arguments, environment)
+    if "--devices" in chosen:
+        return test_devices(arguments)
+    return run(
+        PYTHON, "-m", "pytest", "-m", "not slow", *(arguments or SIDE_BY_SIDE), **environment
+    )
+
+
+def test_all(arguments: list[str], environment: dict[str, str]) -> int:
+    """Run the slow tests too, the others in every configuration, and those of all devices."""
+    # The tests of devices come later, with what these need: once is enough.
+    others = () if arguments else [f"--ignore={path}" for path in DEVICE_TESTS]
     arguments = arguments or SIDE_BY_SIDE
     fast = (PYTHON, "-m", "pytest", "-m", "not slow", *arguments)
-    if not everything:
-        return run(*fast, **environment)
     if not all(map(shutil.which, AARCH64_TOOLS)):
         say("the C tests are not run for aarch64; they are, once this has installed what it takes:")
         print_installation(AARCH64_PACKAGES)
-    codes = [run(PYTHON, "-m", "pytest", *arguments, **environment)]
+    codes = [run(PYTHON, "-m", "pytest", *arguments, *others, **environment)]
     for other in OTHER_CONFIGURATIONS:
         say("once more with " + " ".join(f"{key}={value}" for key, value in other.items()))
         codes.append(run(*fast, "--ignore=tests/native", **environment, **other))
-    for torch in PEERS.glob("lib/python*/site-packages/torch"):
-        say("once more with the PyTorch of the environment of the peers")
-        with_torch = ("-m", "pytest", "tests/backends/test_array_libraries.py")
-        codes.append(run(PYTHON, *with_torch, **environment, PYTHONPATH=str(torch.parent)))
+    codes.append(test_devices([]))
     codes += [test_sanitized(*sanitizer) for sanitizer in SANITIZERS]
     return next((code for code in codes if code), 0)
+
+
+def test_devices(arguments: list[str]) -> int:
+    """Run what needs other libraries, compilers and drivers; without one its tests are skipped.
+
+    HELIXML_REQUIRE names those without which tests fail instead. No GPU is needed: CUDA is
+    emulated, and WebGPU runs on whatever driver of Vulkan there is.
+    """
+    prepare("dev", "devices", "plot")
+    prepare_peers()
+    # PyTorch and JAX come from the environment of the peers, and their NumPy with them.
+    paths = map(str, PEERS.glob("lib/python*/site-packages"))
+    environment = {"PYTHONPATH": os.pathsep.join(paths)}
+    tests = [path for path in DEVICE_TESTS if (ROOT / path).exists()]
+    return run(PYTHON, "-m", "pytest", "-rs", *(arguments or [*STEALING, *tests]), **environment)
 
 
 def test_sanitized(sanitizers: str, library: str, options: str, which: str) -> int:

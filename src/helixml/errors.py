@@ -18,6 +18,7 @@ __all__ = [
     "DTypeWarning",
     "DataError",
     "DeviceError",
+    "DeviceMemoryError",
     "DivergedError",
     "FileError",
     "GraphError",
@@ -67,6 +68,10 @@ class IndexingError(HelixError, IndexError):
 
 class DeviceError(HelixError, RuntimeError):
     """Operands live on different devices, or a device is not available."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device has not enough memory for a result."""
 
 
 class BackendError(HelixError, RuntimeError):

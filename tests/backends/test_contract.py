@@ -1,7 +1,9 @@
 """The contract suite: green on our backends, red on broken ones, and a to-do list for new ones."""
 
+import shutil
 import subprocess
 import sys
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from helixml.backends import registry
 from helixml.backends.array_api import ArrayApiBackend
 from helixml.device import Device
+from helixml.errors import ValueRangeError
 from helixml.testing import contract
 
 DEVICES = ("cpu", "reference", "array_api_strict")
@@ -180,3 +183,88 @@ def test_a_subclass_of_the_array_backend_may_add_private_names():
             """Be nobody's business."""
 
     contract.has_nothing_else(Tuned(np, Device("toy")), "toy")
+
+
+def test_arrays_that_lack_what_the_engine_reads(toys):
+    class Bare(np.ndarray):
+        @property
+        def size(self):
+            raise AttributeError("size")
+
+    backend = toys.whole()
+    real = backend.asarray
+    backend.asarray = lambda value, /, **options: real(value, **options).view(Bare)
+    backend.to_numpy = lambda x, /: x.view(np.ndarray)
+    with pytest.raises(AssertionError, match=r"arrays have no size, which the engine reads"):
+        contract.every_dtype(contract.check_transfer, backend)
+
+
+def test_parts_of_the_checks_are_together_all_of_them():
+    def names(*part):
+        return contract.run("cpu", full=False, only="^arrays", part=part).passed
+
+    thirds = [names(k, 3) for k in (1, 2, 3)]
+    assert sorted(chain(*thirds)) == sorted(names(1, 1))
+    assert max(map(len, thirds)) - min(map(len, thirds)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": "levitate"}, "no check of 'cpu' has a name with 'levitate' in it.*matmul-values"),
+        ({"part": (3, 2)}, "no part 3 of 2"),
+        ({"part": (0, 2)}, "no part 0 of 2"),
+    ],
+)
+def test_a_part_that_is_not_there(options, message):
+    with pytest.raises(ValueRangeError, match=message):
+        contract.run("cpu", full=False, **options)
+
+
+def test_the_command_line_takes_several_devices_and_parts(capsys):
+    words = ["cpu", "reference", "--quick", "--only", "surface", "--part", "1/2"]
+    assert contract.main(words) == 0
+    text = capsys.readouterr().out
+    assert text == "backend cpu: 2 checks passed, 0 failed\n\n" + (
+        "backend reference: 2 checks passed, 0 failed\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "which device"),
+        (["cpu", "--part", "1"], "--part is like 1/4, not '1'"),
+        (["cuda", "--emulated", "sideways"], "invalid choice: 'sideways'"),
+    ],
+)
+def test_a_command_line_that_says_too_little(words, message, capsys):
+    with pytest.raises(SystemExit):
+        contract.main(words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="the emulator needs g++")
+def test_the_emulator_stands_in_for_a_gpu_in_any_order_of_threads(capsys):
+    try:
+        words = ["cuda", "--emulated", "reverse", "--quick", "--only", "are created|^surface"]
+        assert contract.main(words) == 0
+        assert "backend cuda: 6 checks passed, 0 failed" in capsys.readouterr().out
+    finally:
+        registry.unregister("cuda")
+
+
+def test_a_table_of_nothing_is_refused(capsys):
+    assert contract.main(["--table", "cpu", "--only", "levitate"]) == 1
+    assert "no op has a name with 'levitate' in it" in capsys.readouterr().err
+
+
+def test_the_command_line_prints_the_table(capsys):
+    assert contract.main(["--table", "cpu", "--only", "^soft(max|plus)$"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[:4]] == [
+        "| op",
+        "|:--|:--|",
+        "| softmax",
+        "| softplus",
+    ]

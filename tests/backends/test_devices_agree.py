@@ -1,4 +1,4 @@
-"""One small model, trained on each device: the same numbers, to rounding."""
+"""Models trained on each device: the same numbers, to rounding, and dropout with the same bits."""
 
 import functools
 
@@ -7,6 +7,7 @@ import pytest
 
 import helixml as hx
 from helixml.backends import registry
+from serving import each, serving
 
 DEVICES = ("reference", "array_api_strict")
 STEPS = 4
@@ -75,3 +76,62 @@ def test_stepping_through_a_sequence_gives_the_logits_of_the_whole(device):
     for t in range(5):
         logits, state = model.step(ids[:, t], state)
         np.testing.assert_allclose(logits.numpy(), whole[:, t], atol=1e-5 * np.abs(whole).max())
+
+
+# A byte language model on every backend. Without a GPU the emulator stands in for one.
+
+
+@pytest.fixture
+def everywhere(request):
+    """Name the device of the parameter."""
+    with serving(request.param) as name:
+        yield name
+
+
+@functools.cache
+def byte_model(device, dtype="float32"):
+    """Return the losses of 20 steps, and which logits dropout zeroed in each."""
+    config = hx.models.ByteLMConfig(hidden_size=32, num_hidden_layers=2)
+    model = hx.models.ByteLM(config, rng=hx.random.Rng(4)).to(device, dtype)
+    update = hx.optim.AdamW(model.parameters(), lr=3e-3)
+    ids = hx.random.Rng(5).integers(0, 256, (2, 65)).to(device)
+    rng = hx.random.Rng(6)
+    losses, zeros = [], []
+    for _ in range(20):
+        logits = hx.dropout(model(ids[:, :-1]), 0.1, rng=rng)
+        loss = hx.cross_entropy(logits, ids[:, 1:])
+        update.zero_grad()
+        loss.backward()
+        update.step()
+        losses.append(loss.item())
+        zeros.append(logits.numpy() == 0)
+    return np.array(losses), np.array(zeros)
+
+
+# The slow ones run plain loops, check every call, compile for every shape, emulate.
+@pytest.mark.parametrize(
+    "everywhere",
+    each(slow=("reference", "array_api_strict", "jax", "wgpu", "cuda")),
+    indirect=True,
+)
+def test_twenty_steps_of_a_byte_model_give_the_same_losses_and_drop_the_same(everywhere):
+    losses, zeros = byte_model(everywhere)
+    goal, dropped = byte_model("cpu", "float64")
+    np.testing.assert_allclose(losses, goal, rtol=1e-4)
+    assert losses[-1] < 0.8 * losses[0]
+    np.testing.assert_array_equal(zeros, dropped)
+    assert 0.08 < zeros.mean() < 0.12
+
+
+@pytest.mark.parametrize("everywhere", each(slow=("jax", "cuda")), indirect=True)
+def test_dropout_has_the_same_bits(everywhere):
+    def masks(device):
+        rng = hx.random.Rng(3)
+        rng._counter = 2**64 - 3  # the lower half of the counter wraps around
+        layer = hx.nn.Dropout(0.4, rng=rng)
+        for shape in ((5, 9), (), (1,), (0, 3), (2, 3, 33)):
+            yield layer(hx.ones(shape, device=device)).numpy()
+
+    for here, there in zip(masks("cpu"), masks(everywhere), strict=True):
+        assert here.dtype == there.dtype
+        assert here.tobytes() == there.tobytes()

@@ -1,4 +1,4 @@
-"""README.md tells the truth: its code prints what it shows, its commands and files exist."""
+"""README.md and docs/ tell the truth: code prints what it shows, commands and files exist."""
 
 import importlib.util
 import re
@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 
 import helixml as hx
+from helixml.backends import registry
+from helixml.backends.base import BackendBase
+from helixml.backends.protocol import ComputeBackend
 from helixml.cli import main
+from helixml.testing import contract
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BACKEND = (ROOT / "docs" / "backend.md").read_text(encoding="utf-8")
 PRINT = re.compile(r"^\s*print\(.*\)\s*# (?P<shown>.+)$")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands():
@@ -27,8 +32,12 @@ def commands():
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[2][:20])
-def test_code_prints_what_it_shows(code, capsys):
+CODE = [*blocks("python"), *blocks("python", BACKEND)]
+
+
+@pytest.mark.parametrize("code", CODE, ids=lambda code: code.splitlines()[2][:20])
+def test_code_prints_what_it_shows(code, capsys, request):
+    request.addfinalizer(lambda: registry.unregister("mine"))
     lines = code.splitlines()
     shown = [match["shown"] for line in lines if (match := PRINT.match(line))]
     assert len(shown) == sum("print(" in line for line in lines)  # every print shows its output
@@ -89,9 +98,26 @@ def test_options_take_their_values():
     assert seen >= 4
 
 
+def test_the_page_on_backends_names_what_there_is():
+    for line in blocks("sh", BACKEND):
+        for command in line.splitlines():
+            words = shlex.split(command, comments=True)
+            assert words[:3] == ["python", "-m", "helixml.testing.contract"]
+            contract.parser().parse_args(words[3:])
+    for name in re.findall(r"`([a-z_]+)`", BACKEND):
+        known = {*vars(ComputeBackend), *ComputeBackend.__annotations__, "shape", "size", "dtype"}
+        assert name in known | {"surface", "arrays", "ops", "repeats", "bool", "int64", "float32"}
+    project = (ROOT / "examples" / "backend" / "pyproject.toml").read_text(encoding="utf-8")
+    assert blocks("toml", BACKEND)[0] in project
+    missing = registry.missing(type("Bare", (BackendBase,), {}))
+    for word in ("asarray", "to_numpy", "ensure", "dtype_of", "copy", "assign"):
+        assert word in missing  # what a subclass of BackendBase must bring, says the page
+
+
 def test_files_exist():
-    named = re.findall(r"`((?:src|tests|examples)/[^`]*)`", README)
-    linked = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    pages = README + BACKEND
+    named = re.findall(r"`((?:src|tests|examples)/[^`]*)`", pages)
+    linked = [link for link in re.findall(r"\]\(([^)]+)\)", pages) if "://" not in link]
     assert named
     assert linked
     assert [path for path in named + linked if not (ROOT / path).exists()] == []

@@ -147,7 +147,7 @@ def test_options_alone_go_to_the_main_job(dev, monkeypatch, capsys):
     assert dev.main([]) == dev.main(["--preset", "tiny"]) == dev.main(["train", "--help"]) == 0
     assert sent == [[], ["--preset", "tiny"], ["--help"]]
     assert dev.main(["--help"]) == 0
-    assert "python3 dev.py test [--all]" in capsys.readouterr().out
+    assert "python3 dev.py test [--devices | --all]" in capsys.readouterr().out
     assert dev.main(["tset"]) == 2
     assert "there is no command 'tset'" in capsys.readouterr().err
 
@@ -164,27 +164,56 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
     assert dev.main(["test"]) == 0
     assert commands.pop()[0].endswith("-m pytest -m not slow -n auto --dist loadfile")
     monkeypatch.setattr(dev, "compiler_file", lambda name: None)
+    monkeypatch.setattr(dev, "test_devices", lambda arguments: 0)
     assert dev.main(["test", "--all"]) == 0
     assert [environment for _, environment in commands] == [
         {},
         {"HELIXML_PURE": "1"},
         {"HELIXML_KERNELS": "0"},
     ]
-    assert commands[0][0].endswith("-m pytest -n auto --dist loadfile")
+    ignored = " ".join(f"--ignore={path}" for path in dev.DEVICE_TESTS)
+    assert commands[0][0].endswith(f"-m pytest -n auto --dist loadfile {ignored}")
     again = "-m pytest -m not slow -n auto --dist loadfile --ignore=tests/native"
     assert all(command.endswith(again) for command, _ in commands[1:])
     assert dev.main(["test", "--device"]) == 2
 
 
-def test_all_tests_include_those_of_torch_where_the_peers_have_it(dev, commands, monkeypatch):
-    monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+def test_tests_of_devices_see_the_libraries_of_the_peers(dev, commands, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(dev, "prepare", lambda *extras: prepared.append(extras))
+    monkeypatch.setattr(dev, "prepare_peers", lambda: prepared.append("peers"))
     monkeypatch.setattr(dev, "compiler_file", lambda name: None)
     packages = dev.PEERS / "lib" / "python3.12" / "site-packages"
-    (packages / "torch").mkdir(parents=True)
-    assert dev.main(["test", "--all"]) == 0
-    command, environment = commands[-1]
-    assert command.endswith("-m pytest tests/backends/test_array_libraries.py")
+    packages.mkdir(parents=True)
+    (dev.ROOT / "tests/backends/cuda").mkdir(parents=True)
+    assert dev.main(["test", "--devices"]) == 0
+    assert prepared[1:] == [("dev", "devices", "plot"), "peers"]
+    ((command, environment),) = commands
+    assert command.endswith("-m pytest -rs -n auto --dist worksteal tests/backends/cuda")
     assert environment == {"PYTHONPATH": str(packages)}
+    commands.clear()
+    assert dev.main(["test", "--devices", "-k", "jax"]) == 0
+    assert [command.partition("pytest ")[2] for command, _ in commands] == ["-rs -k jax"]
+    commands.clear()
+    assert dev.main(["test", "--all"]) == 0
+    assert commands[-1] == (command, environment)
+
+
+def test_a_failure_on_a_device_fails_the_test_command(dev, monkeypatch):
+    monkeypatch.setattr(dev, "prepare", lambda *extras: None)
+    monkeypatch.setattr(dev, "prepare_peers", lambda: None)
+    monkeypatch.setattr(dev, "compiler_file", lambda name: None)
+    monkeypatch.setattr(dev, "run", lambda *c, **environment: 3 * ("worksteal" in c))
+    assert dev.main(["test"]) == 0
+    assert dev.main(["test", "--devices"]) == dev.main(["test", "--all"]) == 3
+
+
+def test_the_tests_of_devices_are_there():
+    spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for path in module.DEVICE_TESTS:
+        assert (ROOT / path).exists() or path.endswith("wgpu")
 
 
 def test_sanitized_kernels_are_built_and_tested_apart(dev, commands, monkeypatch):
@@ -208,6 +237,7 @@ def test_packages_for_aarch64_are_named_where_they_lack(dev, commands, monkeypat
     monkeypatch.setattr(dev, "prepare", lambda *extras: None)
     monkeypatch.setattr(dev, "compiler_file", lambda name: None)
     monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    monkeypatch.setattr(dev, "test_devices", lambda arguments: 0)
     assert dev.main(["test", "--all"]) == 0
     assert "apt-get install -y gcc-aarch64-linux-gnu" in capsys.readouterr().err
 
@@ -219,6 +249,7 @@ def test_a_library_that_the_compiler_lacks_is_none(dev):
 def test_a_failure_in_any_configuration_fails_the_test_command(dev, monkeypatch):
     monkeypatch.setattr(dev, "prepare", lambda *extras: None)
     monkeypatch.setattr(dev, "compiler_file", lambda name: None)
+    monkeypatch.setattr(dev, "test_devices", lambda arguments: 0)
     monkeypatch.setattr(dev, "run", lambda *c, **environment: 1 if environment else 0)
     assert dev.main(["test"]) == 0
     assert dev.main(["test", "--all"]) == 1
@@ -233,8 +264,8 @@ def test_bench_makes_the_environment_of_the_peers_once(dev, commands, monkeypatc
     assert install.startswith(f"{dev.PEERS}/bin/python")
     assert bench == f"{dev.PYTHON} -m bench --quick"
     packages = dev.PEERS / "lib/python3.12/site-packages"
-    transformers = f"transformers-{dev.TRANSFORMERS}"
-    for name in (f"torch-{dev.TORCH}+cpu", transformers, "numpy-2", "expecttest-0", "ml_dtypes-0"):
+    pinned = (f"torch-{dev.TORCH}+cpu", f"transformers-{dev.TRANSFORMERS}", f"jax-{dev.JAX}")
+    for name in (*pinned, "numpy-2", "expecttest-0", "ml_dtypes-0"):
         (packages / f"{name}.dist-info").mkdir(parents=True)
     commands.clear()
     assert dev.main(["bench"]) == 0
@@ -257,7 +288,10 @@ def test_bench_runs_without_the_peers_and_says_what_is_missing(dev, commands, mo
     dev.PEERS.mkdir()
     assert dev.main(["bench"]) == 0
     assert commands[-1][0] == f"{dev.PYTHON} -m bench"
-    assert "pip install torch==2.13.0 transformers==5.23.0 numpy" in capsys.readouterr().err
+    assert (
+        "pip install torch==2.13.0 transformers==5.23.0 jax==0.10.2 numpy"
+        in capsys.readouterr().err
+    )
     assert not dev.PEERS.exists()
 
 
@@ -269,9 +303,13 @@ def test_without_ensurepip_pip_comes_out_of_its_own_wheel(dev, monkeypatch):
     assert str(dev.VENV) in version
 
 
-def test_ci_runs_exactly_the_test_command():
+def test_ci_runs_both_stages_and_says_what_must_not_be_skipped():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert lines[-1] == "exec python3 dev.py test"
+    assert lines[-2:] == [
+        "HELIXML_REQUIRE=wgpu python3 dev.py test",
+        "HELIXML_REQUIRE=wgpu,nvrtc,cupy,torch,jax exec python3 dev.py test --devices",
+    ]
+    assert "set -euo pipefail" in lines
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

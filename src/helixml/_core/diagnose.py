@@ -13,7 +13,7 @@ from numbers import Real
 from helixml import dtypes, shapes
 from helixml._core.storage import user_frame
 from helixml._core.tensor import Tensor
-from helixml.errors import BackendError, DTypeError, DTypeWarning, ShapeError
+from helixml.errors import BackendError, DeviceMemoryError, DTypeError, DTypeWarning, ShapeError
 
 
 def failure(op, error, inputs, attributes):
@@ -36,6 +36,11 @@ def failure(op, error, inputs, attributes):
         if reason is not None:
             return reason
     what = ", ".join([described(value) for value in inputs])
+    if isinstance(error, MemoryError):
+        return DeviceMemoryError(
+            f"{op.name}: not enough memory for {what}: {error}. Hint: smaller pieces, or narrower "
+            "dtypes."
+        )
     options = "".join([f", {k}={v!r:.80}" for k, v in attributes.items()])
     if isinstance(error, (TypeError, AttributeError)):
         return DTypeError(f"{op.name}: does not take {what}{options}: {error}")

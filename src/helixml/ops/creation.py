@@ -348,6 +348,8 @@ def arange(
     backend = _backend(device)
     try:
         return Tensor(backend.arange(start, stop, step, dtype=kind), backend)
+    except HelixError:
+        raise
     except (MemoryError, OverflowError, ValueError) as error:
         raise ShapeError(f"arange: {start} to {stop} by {step} is too long: {error}.") from error
 
@@ -396,5 +398,7 @@ def eye(
     diagonal = dtypes.as_integer("eye", "k", k)
     try:
         return Tensor(backend.eye(*shape, k=diagonal, dtype=kind), backend)
+    except HelixError:
+        raise
     except (MemoryError, OverflowError, ValueError) as error:
         raise ShapeError(f"eye: shape {shape} or k={diagonal} is too large: {error}.") from error

@@ -1,8 +1,10 @@
 """The contract suite: what every backend must pass, shipped so that third parties can run it.
 
-    python -m helixml.testing.contract NAME [--quick]
+    python -m helixml.testing.contract NAME [--quick] [--only PATTERN] [--part K/N]
+    python -m helixml.testing.contract --table [NAME ...]
 
-`checks` lists the checks of one device, `run` runs them and gives a `Report`, `main` prints it.
+`checks` lists the checks of one device, `run` runs them and gives a `Report`, `main` prints it; the
+table is the business of `support`.
 They ask that the backend has the protocol's functions under the same names and nothing else, that
 it declares itself sanely, that its array functions keep their promises, and, through the op
 harness, that every op gives the right values, gradients and errors on it, the same bits every time,
@@ -14,9 +16,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import itertools
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +35,7 @@ from helixml.backends.dispatch import KernelTable
 from helixml.backends.protocol import ComputeBackend
 from helixml.device import Device
 from helixml.dtypes import DType
-from helixml.errors import HelixError
+from helixml.errors import HelixError, ValueRangeError
 from helixml.testing import harness
 from helixml.testing.tolerance import assert_close, tolerance
 
@@ -86,22 +90,38 @@ class Report:
         return "\n".join(lines)
 
 
-def run(device: str, full: bool = True) -> Report:
+def run(
+    device: str, full: bool = True, *, only: str = "", part: tuple[int, int] = (1, 1)
+) -> Report:
     """Run the suite on the backend of ``device``.
 
     Parameters
     ----------
     device : name of the device.
     full : every sample, dtype and memory layout of every op; otherwise one sample in each dtype.
+    only : a regular expression that is found in the names of the checks to run.
+    part : (k, n) runs the k-th of n parts of these checks, which together are all of them.
 
     Raises
     ------
     DeviceError : nothing serves ``device``.
+    ValueRangeError : no check has such a name, or there is no such part.
     """
+    number, parts = part
+    if not 1 <= number <= parts:
+        raise ValueRangeError(f"contract: there is no part {number} of {parts}. Hint: 1/{parts}.")
     report = Report(device)
     backend = registry.make(Device(device))
     absent = registry.missing(backend)
-    for check in checks(device, full):
+    chosen = [check for check in checks(device, full) if re.search(only, str(check))]
+    if not chosen:
+        raise ValueRangeError(
+            f"contract: no check of {device!r} has a name with {only!r} in it. "
+            "Hint: names are like 'ops: matmul-values'."
+        )
+    # Neighbours stay together: what a check compiles, the next ones of the same op find ready.
+    first, last = (len(chosen) * k // parts for k in (number - 1, number))
+    for check in chosen[first:last]:
         try:
             check.run()
         except AssertionError as error:
@@ -255,6 +275,10 @@ def check_transfer(backend: ComputeBackend, dtype: DType) -> None:
         same(backend, backend.asarray(host.T), host.T, dtype)
     host = _values(dtype, 4, 6)[::-2, ::3]
     same(backend, backend.asarray(host), host, dtype)
+    absent = [
+        name for name in ("shape", "dtype", "size") if not hasattr(backend.asarray(host), name)
+    ]
+    assert not absent, f"arrays have no {', '.join(absent)}, which the engine reads"
     same(backend, backend.asarray(1, dtype=dtype), 1, dtype)
     same(backend, backend.asarray([[0, 1], [1, 0]], dtype=dtype), [[0, 1], [1, 0]], dtype)
 
@@ -599,21 +623,74 @@ def waiting_ops() -> dict[str, set[str]]:
     return waiting
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the suite from the command line; return 0 if the backend keeps the contract."""
-    parser = argparse.ArgumentParser(
+def emulated(order: str) -> AbstractContextManager[object]:
+    """Serve the device "cuda" by the emulator, whose threads run in ``order``."""
+    from helixml.backends.cuda.backend import CudaBackend  # these need a C++ compiler, and no GPU
+    from helixml.testing import cuemu
+
+    backend: Any = CudaBackend(cuemu.cupy(), Device("cuda"))  # its names of kinds are one, not any
+    registry.register("cuda", lambda: backend)
+    return cuemu.order(order)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(
         prog="python -m helixml.testing.contract", description="Check a backend of helixml."
     )
-    parser.add_argument("name", help="name of a device, such as cpu")
-    parser.add_argument("--quick", action="store_true", help="one sample of each op in each dtype")
-    given = parser.parse_args(arguments)
+    add = made.add_argument
+    add("names", nargs="*", metavar="NAME", help="name of a device, such as cpu")
+    add("--quick", action="store_true", help="one sample of each op in each dtype")
+    add("--only", default="", metavar="PATTERN", help="checks in whose names this is found")
+    add("--part", default="1/1", metavar="K/N", help="the K-th of N parts of the checks")
+    add(
+        "--emulated",
+        nargs="?",
+        choices=("forward", "reverse", "random"),
+        const="forward",
+        metavar="ORDER",
+        help="the device cuda is the emulator; ORDER, forward, reverse or random, is its threads'",
+    )
+    add("--table", action="store_true", help="print which op runs where, in Markdown; --only: ops")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the suite from the command line; return 0 if the backend keeps the contract."""
+    reading = parser()
+    given = reading.parse_args(arguments)
+    part = re.fullmatch(r"(\d+)/(\d+)", given.part)
+    if part is None:
+        reading.error(f"--part is like 1/4, not {given.part!r}")
+    if not given.table and not given.names:
+        reading.error("which device? NAME is one, such as cpu")
     try:
-        report = run(given.name, full=not given.quick)
+        with emulated(given.emulated) if given.emulated else nullcontext():
+            if given.table:
+                return table(given.names, given.only)
+            pair = int(part[1]), int(part[2])
+            reports = [
+                run(name, not given.quick, only=given.only, part=pair) for name in given.names
+            ]
     except HelixError as error:
         print(error, file=sys.stderr)
         return 1
-    print(report)
-    return 0 if report.ok else 1
+    print(*reports, sep="\n\n")
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def table(names: list[str], only: str) -> int:
+    """Print the support table of some devices, or of all that are here; return 1 if one fails."""
+    from helixml.testing import support
+
+    ops.load_all()
+    every = names or [name for name, state in registry.available().items() if state == "ok"]
+    chosen = [name for name in REGISTRY if re.search(only, name)]
+    if not chosen:
+        raise ValueRangeError(f"contract: no op has a name with {only!r} in it.")
+    cells = support.survey(every, chosen)
+    print(support.markdown(cells))
+    return int(any(cell.failed for row in cells.values() for cell in row.values()))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,3 @@ def test_the_backend_has_the_functions_of_the_contract(device):
 @pytest.mark.parametrize("name", contract.ARRAY_CHECKS)
 def test_arrays_keep_the_contract(device, backend, name):
     contract.every_dtype(contract.ARRAY_CHECKS[name], backend)
-
-
-@pytest.mark.slow
-def test_the_backend_keeps_the_whole_contract(device):
-    report = contract.run(device, full=False)
-    assert report.ok, str(report)

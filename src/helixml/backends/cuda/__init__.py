@@ -11,12 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from helixml.device import Device
-from helixml.errors import DeviceError, MissingDependencyError
+from helixml.errors import DeviceError, HelixError, MissingDependencyError
 
 if TYPE_CHECKING:
     from helixml.backends.cuda.backend import CudaBackend
 
 __all__ = ["create"]
+
+_ANEW = (
+    "Hint: pip uninstall cupy cupy-cuda12x cupy-cuda13x, then pip install 'helixml[cuda13]', or "
+    "'helixml[cuda12]' where nvidia-smi shows CUDA Version 12."
+)
 
 
 def create(device: Device) -> CudaBackend:
@@ -24,7 +29,7 @@ def create(device: Device) -> CudaBackend:
 
     Raises
     ------
-    MissingDependencyError : CuPy is not installed.
+    MissingDependencyError : CuPy is not installed, or only in parts.
     DeviceError : there is no driver, it is too old, or there is no such GPU.
     """
     try:
@@ -34,6 +39,16 @@ def create(device: Device) -> CudaBackend:
             f"device {device.name!r}: {error}. Hint: pip install 'helixml[cuda13]', or "
             "'helixml[cuda12]' where nvidia-smi shows CUDA Version 12."
         ) from error
+    except Exception as error:  # CuPy loads libraries, whose faults are of any class
+        raise MissingDependencyError(
+            f"device {device.name!r}: CuPy is installed but does not load: "
+            f"{type(error).__name__}: {error}. {_ANEW}"
+        ) from error
+    if not hasattr(cp, "is_available"):  # of a removed package, folders may be left
+        raise MissingDependencyError(
+            f"device {device.name!r}: CuPy is installed in parts only: it has no is_available. "
+            f"{_ANEW}"
+        )
     check(cp, device)
     from helixml.backends.cuda.backend import CudaBackend
 
@@ -43,6 +58,18 @@ def create(device: Device) -> CudaBackend:
 def check(cp: Any, device: Device) -> None:
     """Raise a DeviceError that says why CuPy cannot use ``device``, if it cannot."""
     what = f"device {device.name!r}"
+    try:
+        _check(cp, device, what)
+    except HelixError:
+        raise
+    except Exception as error:  # asking CUDA for its version can fail, too
+        raise DeviceError(
+            f"{what}: CUDA does not start: {type(error).__name__}: {error}. Hint: nvidia-smi shows "
+            "whether the driver works; after an update of it the machine must start anew."
+        ) from error
+
+
+def _check(cp: Any, device: Device, what: str) -> None:
     if device.index and not device.index.isdigit():
         raise DeviceError(f"{what}: {device.index!r} is no number of a GPU. Hint: 'cuda:0'.")
     if not cp.is_available():

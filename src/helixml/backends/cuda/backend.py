@@ -23,6 +23,7 @@ import numpy as np
 from helixml import config, dtypes
 from helixml.backends.base import BackendBase
 from helixml.backends.cuda import kernels
+from helixml.backends.cuda.failures import translated
 from helixml.backends.cuda.matrices import DeviceLinearAlgebra
 from helixml.backends.cuda.mirrors import Mirrors
 from helixml.backends.dispatch import KernelTable
@@ -103,19 +104,22 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         self.kernels = KernelTable(kernels.table(cp, self._mirrors))
         self._functions = kernels.functions(cp)
         if cp.cuda.runtime.getDeviceCount() > 1:
-            self._keep_to_own_gpu()
+            self._wrap(self._on_own_gpu)
+        self._wrap(lambda function: translated(function, device, cp))
 
-    def _keep_to_own_gpu(self) -> None:
-        """Run every function and every kernel with the backend's GPU as the current one."""
+    def _wrap(self, wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Put ``wrapped(function)`` in the place of every function and every kernel."""
         for name, function in vars(ComputeBackend).items():
             if isfunction(function) and not name.startswith("_"):
-                setattr(self, name, self._on_own_gpu(getattr(self, name)))
+                setattr(self, name, wrapped(getattr(self, name)))
         self.kernels = KernelTable(
-            replace(kernel, function=self._on_own_gpu(kernel.function))
+            replace(kernel, function=wrapped(kernel.function))
             for kernel in map(self.kernels.__getitem__, self.kernels)
         )
 
     def _on_own_gpu(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that runs with the backend's GPU as the current one."""
+
         @wraps(function, updated=())
         def call(*arguments: Any, **options: Any) -> Any:
             with self._gpu:

@@ -1,0 +1,68 @@
+"""What CUDA's failures mean: memory that runs out, and a GPU that no longer answers.
+
+`translated` wraps functions of the backend: what they raise passes through, unless `explain` knows
+it. Nothing is looked at before something fails. CuPy's classes are told by name, for the class of
+its runtime's errors lies in a module that stand-ins do not have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from helixml.device import Device
+from helixml.errors import DeviceError, DeviceMemoryError, HelixError
+
+__all__ = ["explain", "translated"]
+
+# Errors after which CUDA answers every call of the process with the same error: section "Data types
+# used by CUDA Runtime" of the CUDA Runtime API reference, those whose text says that the process
+# must be terminated and relaunched. The driver writes CUDA_ERROR_ILLEGAL_ADDRESS.
+_LOST = re.compile(
+    r"cuda_?error_?(illegal_?address|launch_?failure|launch_?failed|launch_?timeout"
+    r"|hardware_?stack_?error|illegal_?instruction|misaligned_?address|invalid_?address_?space"
+    r"|invalid_?pc|assert|ecc_?uncorrectable|nvlink_?uncorrectable|context_?is_?destroyed"
+    r"|mps_?client_?terminated|external_?device|contained)",
+    re.IGNORECASE,
+)
+_MEMORY = re.compile(r"cuda_?error_?(memory_?allocation|out_?of_?memory)", re.IGNORECASE)
+
+
+def explain(error: Exception, device: Device, cp: Any) -> DeviceError | None:  # Any: a module
+    """Return helixml's error for one of CuPy's; None if it is no failure of the device."""
+    text = str(error).rstrip(".")
+    if isinstance(error, MemoryError) or _MEMORY.search(text):
+        pool = cp.get_default_memory_pool()
+        return DeviceMemoryError(
+            f"device {device.name!r}: not enough memory: {text}; arrays hold "
+            f"{pool.used_bytes():,} bytes there. Hint: a smaller batch, hx.autograd.checkpoint, "
+            "16-bit floats; or drop what is no longer needed."
+        )
+    lost = _LOST.search(text)
+    if lost is None:
+        return None
+    return DeviceError(
+        f"device {device.name!r}: the GPU stopped: {text}. Nothing in this process can use it any "
+        "more, and what is on it is lost. Hint: start the process anew, from a checkpoint; with "
+        "CUDA_LAUNCH_BLOCKING=1 the error comes from the call that made it."
+    )
+
+
+def translated(function: Callable[..., Any], device: Device, cp: Any) -> Callable[..., Any]:
+    """Return a function that raises what `explain` says in place of what it explains."""
+
+    @wraps(function, updated=())
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except HelixError:
+            raise
+        except Exception as error:  # of CuPy's many classes; what is not known passes on
+            known = explain(error, device, cp)
+            if known is None:
+                raise
+            raise known from error
+
+    return call
