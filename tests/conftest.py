@@ -1,4 +1,10 @@
-"""What all tests share: quiet NumPy, hypothesis without chance, the rarely needed second device."""
+"""What all tests share: quiet NumPy, hypothesis without chance, the rarely needed second device.
+
+The suite runs on the device that HELIXML_DEVICE names. With HELIXML_CUDA=emulator the device "cuda"
+is the emulator's, which needs no GPU: slow, for a few files at a time.
+"""
+
+import os
 
 import numpy as np
 import pytest
@@ -17,6 +23,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("helixml")
+
+if os.environ.get("HELIXML_CUDA") == "emulator":
+    from helixml.backends.cuda.backend import CudaBackend
+    from helixml.device import Device
+    from helixml.testing import cuemu
+
+    registry.register("cuda", lambda: CudaBackend(cuemu.cupy(), Device("cuda")))
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,13 @@ import pytest
 from helixml.testing import cuemu
 from helixml.testing.cuemu.cupy_stand_in import names
 from helixml.testing.cuemu.cupy_stand_in.creation import Creation
+from required import require
 
 if importlib.util.find_spec("cupy") is None:
-    pytest.skip("cupy cannot be imported: pip install cupy-cuda13x", allow_module_level=True)
+    try:
+        require("cupy", "pip install cupy-cuda13x")
+    except pytest.skip.Exception as skipped:
+        pytest.skip(str(skipped), allow_module_level=True)
 
 import cupy
 import cupyx

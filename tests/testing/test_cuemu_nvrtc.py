@@ -13,19 +13,19 @@ from helixml.errors import MissingDependencyError
 from helixml.testing import cuemu
 from helixml.testing.cuemu import nvrtc
 from helixml.testing.cuemu.__main__ import main
+from required import require
 
 
-def is_installed():
+@pytest.fixture
+def installed():
+    """Do without the test where there is no NVRTC."""
     try:
         nvrtc.find_nvrtc()
-    except MissingDependencyError:
-        return False
-    return True
+    except MissingDependencyError as error:
+        require("nvrtc", str(error))
 
 
-needs_nvrtc = pytest.mark.skipif(
-    not is_installed(), reason="pip install nvidia-cuda-nvrtc nvidia-cuda-runtime"
-)
+needs_nvrtc = pytest.mark.usefixtures("installed")
 
 
 @needs_nvrtc

@@ -482,6 +482,57 @@ def test_the_pool_counts_what_arrays_and_their_views_hold(cp):
     assert cp.cuda.runtime.memGetInfo() == (8 << 30, 8 << 30)
 
 
+def test_the_pool_asks_the_device_only_for_what_it_has_not(cp):
+    pool, counts = cp.get_default_memory_pool(), cp.cuemu
+    x, y = cp.empty(1024, np.uint8), cp.empty(100, np.uint8)
+    assert (counts.device_allocations, pool.total_bytes()) == (2, 1536)
+    del x, y
+    small = [cp.empty(size, np.uint8) for size in (500, 500, 10)]  # the best fit first, then a cut
+    assert (counts.device_allocations, pool.free_bytes()) == (2, 0)
+    del small[1:]
+    whole = cp.empty(1024, np.uint8)  # two neighbours joined
+    assert (counts.device_allocations, pool.n_free_blocks()) == (2, 0)
+    del small, whole
+    with cp.cuda.Stream():  # what was another stream's may still be in use there
+        other = cp.empty(512, np.uint8)
+    assert (counts.device_allocations, pool.used_bytes()) == (3, other.nbytes)
+
+
+def test_a_piece_of_a_larger_block_is_not_given_back_to_the_device(cp):
+    pool = cp.get_default_memory_pool()
+    x = cp.empty(2048, np.uint8)
+    del x
+    x = cp.empty(512, np.uint8)
+    pool.free_all_blocks()
+    assert (pool.total_bytes(), pool.free_bytes()) == (2048, 1536)
+    del x
+    pool.free_all_blocks()
+    assert (pool.total_bytes(), pool.n_free_blocks()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "goal"),
+    [
+        (lambda cp, x: x.T[1:].reshape(3, 1, 4), {}),  # views
+        (lambda cp, x: x.T.reshape(16), {"reshape": 1}),
+        (lambda cp, x: cp.exp(x[:, 0]) + 1, {"exp": 1, "add": 1}),
+        (lambda cp, x: cp.zeros(3)[:0] + 1, {"setitem": 1}),
+        (lambda cp, x: x.__setitem__(0, x[1]), {"setitem": 1}),
+        (lambda cp, x: cp.concatenate([x, x, x]), {"concatenate": 3}),
+        (lambda cp, x: x.T @ x, {"matmul": 1}),
+        (lambda cp, x: x[:, ::2] @ x[::2], {"matmul": 1, "copy": 2}),
+        (lambda cp, x: x[:2, :, None] @ x[:2, None], {"matmul": 1}),
+        (lambda cp, x: x.reshape(2, 2, 4) @ x, {"matmul": 1, "addresses": 3}),
+    ],
+)
+def test_launches_of_the_library_are_counted(cp, call, goal):
+    x = cp.asarray(np.ones((4, 4), np.float32))
+    call(cp, x)
+    assert cp.cuemu.library_launches == goal
+    cp.cuemu.reset()
+    assert not cp.cuemu.library_launches
+
+
 def test_the_pools_limit_is_an_error(cp):
     pool = cp.get_default_memory_pool()
     pool.set_limit(size=10000)

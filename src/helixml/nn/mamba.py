@@ -111,7 +111,7 @@ class MambaBlock(StepByChunk):
             u, conv_state = self.conv1d.chunk(u, state[0])
             ssm_state = state[1]
         dt, B, C = self.normed(*hx.split(self.x_proj(u), (rank, n, n), axis=2))
-        delta = dt @ self.dt_proj.weight.mT  # (b, l, d); its bias is added inside the scan
+        delta = hx.linear(dt, self.dt_proj.weight)  # (b, l, d); the scan adds the bias
         y = hx.selective_scan(
             u.mT,
             delta.mT,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from helixml import dtypes
-from helixml._core import capturing, cost
+from helixml._core import cost
 from helixml._core.composed import fused
 from helixml._core.op import primitive
 from helixml._core.samples import Failure, booleans, domain, floats, integers, pairs, sample, values
@@ -49,7 +49,7 @@ def chain(g: Tensor, d: Tensor):
     -------
     Tensor of the broadcast shape and the promoted dtype.
     """
-    return _unless_any(logical_not(isfinite(d)), g, d, 0, multiply)
+    return g * where(logical_and(equal(g, 0), logical_not(isfinite(d))), 0, d)
 
 
 @chain.samples
@@ -77,7 +77,8 @@ def quotient(g: Tensor, y: Tensor):
     -------
     Tensor of the broadcast shape and the promoted dtype.
     """
-    return _unless_any(logical_not(greater(abs(y), 0)), g, y, 1, divide)  # or nan
+    pole = logical_not(greater(abs(y), 0))  # or nan
+    return g / where(logical_and(equal(g, 0), pole), 1, y)
 
 
 @quotient.samples
@@ -90,19 +91,6 @@ def _():
 for _op in (chain, quotient):
     _op.flops(lambda out: out.size)
     _op.flops_vjp(lambda out: 2 * out.size)
-
-
-def _unless_any(singular, g, y, replacement, operation):
-    """Apply ``operation`` to g and y, with ``replacement`` for y where g is 0 and y singular.
-
-    Whether there is such a place is asked first, for speed; not where a step is recorded, whose
-    replays may meet one.
-    """
-    from helixml.ops.reduction import any
-
-    if capturing.listener() is None and not any(singular):
-        return operation(g, y)
-    return operation(g, where(logical_and(equal(g, 0), singular), replacement, y))
 
 
 # Arithmetic

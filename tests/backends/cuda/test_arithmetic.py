@@ -104,3 +104,26 @@ def test_sums_in_any_order_of_threads(cp, backend, order, shape, axis):
 def test_16_bit_sums_are_formed_in_float32(cp, backend):
     x = np.ones((4096, 2), np.float16)
     assert backend.sum(cp.asarray(x), axis=(0,), keepdims=False).get().tolist() == [4096, 4096]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 1, 3, 4), (0, 3, 4)], ids=str)
+def test_a_stack_times_a_matrix_is_one_product(cp, backend, dtype, shape):
+    x, w = random(shape, dtype), random((5, 4), dtype, 1)
+    given = cp.asarray(x), cp.asarray(w)
+    found = backend.matmul(given[0], given[1].T)
+    if hasattr(cp, "cuemu") and x.size:
+        assert cp.cuemu.library_launches == {"matmul": 1}
+    assert found.dtype == dtype
+    close(found, np.matmul(*wide(x, w.T)), 4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_arrays_that_are_joined(cp, backend, dtype, axis, count):
+    arrays = [random([3 if a != axis else n for a in range(3)], dtype, n) for n in range(count)]
+    given = [cp.asarray(x) for x in arrays]
+    goal = np.concatenate(arrays, axis)
+    assert np.array_equal(backend.concat(given, axis=axis).get(), goal)
+    strided = [x.transpose(2, 1, 0) for x in given]
+    found = backend.concat(strided, axis=2 - axis)
+    assert np.array_equal(found.get(), goal.transpose(2, 1, 0))

@@ -376,7 +376,9 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
 
     def concat(self, arrays: list[Array], /, *, axis: int) -> Array:
         """Return the arrays behind each other along ``axis``."""
-        return self._cp.concatenate(arrays, axis=axis)
+        fast = self._function("concat")
+        joined = None if fast is None else fast(arrays, axis=axis)
+        return self._cp.concatenate(arrays, axis=axis) if joined is None else joined
 
     def getitem(self, x: Array, index: tuple[Any, ...], /) -> Array:
         """Return ``x[index]``."""
@@ -400,15 +402,16 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
     def matmul(self, x: Array, y: Array, /) -> Array:
         """Return the matrix product; cuBLAS multiplies 16-bit floats in float32.
 
-        Of bfloat16 CuPy knows no stacks: a stack times one matrix is one product of more rows, and
-        two stacks are multiplied in float32.
+        A stack times one matrix is one product of more rows: CuPy would copy a transposed matrix
+        and make lists of addresses. It knows no stacks of bfloat16, which are multiplied in
+        float32.
         """
-        if x.dtype != dtypes.bfloat16 or (x.ndim < 3 and y.ndim < 3):
-            return self._cp.matmul(x, y).astype(x.dtype, copy=False)
-        if y.ndim == 2:
-            flat = self._cp.matmul(x.reshape(-1, x.shape[-1]), y)
+        if x.ndim > 2 and y.ndim == 2:
+            flat = self.matmul(x.reshape(prod(x.shape[:-1]), x.shape[-1]), y)
             return flat.reshape(*x.shape[:-1], y.shape[-1])
-        return self._cp.matmul(self._wide(x), self._wide(y)).astype(dtypes.bfloat16)
+        if x.dtype == dtypes.bfloat16 and max(x.ndim, y.ndim) > 2:
+            return self._cp.matmul(self._wide(x), self._wide(y)).astype(dtypes.bfloat16)
+        return self._cp.matmul(x, y).astype(x.dtype, copy=False)
 
     # Tier 1 that CuPy or a kernel does better than base
 

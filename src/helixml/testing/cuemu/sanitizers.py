@@ -121,9 +121,12 @@ def mutate(
     *,
     names: Sequence[str] = (),
     sanitizers: Sequence[str] = ("plain", "thread"),
+    sources: Sequence[str] = (),
     timeout: float = 120.0,
 ) -> list[Mutant]:
     """Run the checks without each barrier of their kernels in turn; parameters as of `check`.
+
+    With ``sources``, digests of them, barriers of others stay.
 
     Returns one `Mutant` a barrier: its ``red`` is empty where nobody noticed. Runs after the first
     that noticed are done too: which of them notice says what the checks are good for.
@@ -133,16 +136,17 @@ def mutate(
     ValueRangeError : the checks fail as they are, or a sanitizer is unknown.
     MissingDependencyError : g++ or a sanitizer's library is missing.
     """
-    (whole,), sources = _run(path, names, "plain", timeout, [None])
+    (whole,), built = _run(path, names, "plain", timeout, [None])
     if not whole.clean:
         raise ValueRangeError(
             f"cuemu: the checks of {path} fail with all barriers: {whole.summary}. "
             "Hint: look at check() first."
         )
-    all_barriers = [barrier for source in sources for barrier in barriers(source)]
-    columns = [_run(path, names, s, timeout, all_barriers)[0] for s in sanitizers]
+    found = [barrier for source in built for barrier in barriers(source)]
+    removed = [barrier for barrier in found if not sources or barrier.source in sources]
+    columns = [_run(path, names, s, timeout, removed)[0] for s in sanitizers]
     rows = zip(*columns, strict=True)
-    return [Mutant(barrier, row) for barrier, row in zip(all_barriers, rows, strict=True)]
+    return [Mutant(barrier, row) for barrier, row in zip(removed, rows, strict=True)]
 
 
 def _run(

@@ -6,6 +6,7 @@ compiles and runs the files. `rms_norm` in norm.cu is the place to start reading
 
 House rules for the source: kernels are ``extern "C" __global__ void``, launch bounds stand behind
 ``void``, one ``__shared__`` variable a statement, no headers but those here, no sum by atomics.
+Each kernel is named in tests/backends/cuda/kernel_cases.py, from which its tests are made.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ FLOATS = ("float32", "float64", "float16", "bfloat16")  # computed in float32, f
 # Modules with a function `kernels(cp)`, which gives a list of `Kernel`.
 _KERNELS = (
     *("norm", "softmax", "activation", "binary", "update"),
-    *("selective_scan", "causal_conv1d", "attention", "fft_conv", "stored_linear", "mamba_step"),
+    *("selective_scan", "causal_conv1d", "attention", "fft_conv"),
+    *("linear", "stored_linear", "mamba_step"),
 )
 # Modules with a function `functions(cp)`, which gives functions of the backend itself.
 _FUNCTIONS = ("activation", "binary", "summing", "gather", "philox", "linear_scan")

@@ -10,20 +10,21 @@
 
 #define BATCH 8  // steps that a thread reads before it uses the first
 
-// One channel of a sequence
+// One channel of a sequence, in x, whose rows lie `pitch` apart, and in arrays without gaps
 struct Line {
     const SCALAR* x;
     const SCALAR* past;  // TAPS - 1 steps, what came before x; null for zeros
     long long base, step;  // where it begins, and how far its steps lie apart
-    int l;
+    int l, pitch;
 
     __device__ __forceinline__ Line(
-        const SCALAR* x, const SCALAR* past, int batch, int channel, int d, int l)
-        : x(x), past(past), l(l)
+        const SCALAR* x, const SCALAR* past, int batch, int channel, int d, int l, int pitch)
+        : x(x), past(past), l(l), pitch(pitch)
     {
         long long row = (long long)batch * d + channel;
         base = TIME ? row * l : (long long)batch * l * d + channel;
         step = TIME ? 1 : d;
+        this->x += TIME ? row * pitch : (long long)batch * l * pitch + channel;
         if (past) this->past = past + row * (TAPS - 1);
     }
 
@@ -33,7 +34,7 @@ struct Line {
     __device__ __forceinline__ ACCUM at(int t) const
     {
         if (t >= l) return 0;
-        if (t >= 0) return load(x + offset(t));
+        if (t >= 0) return load(x + (TIME ? t : (long long)t * pitch));
         return past && t > -TAPS ? load(past + t + TAPS - 1) : (ACCUM)0;
     }
 };
@@ -65,11 +66,11 @@ struct Place {
 extern "C" __global__ void __launch_bounds__(THREADS) conv(
     const SCALAR* __restrict__ x, const SCALAR* __restrict__ weight,
     const SCALAR* __restrict__ bias, const SCALAR* __restrict__ past, SCALAR* __restrict__ y,
-    int d, int l, int blocks)
+    int d, int l, int pitch, int blocks)
 {
     const Place at(d, blocks, TIME ? RUN * THREADS : RUN);
     if (!at.here) return;
-    const Line line(x, past, at.batch, at.channel, d, l);
+    const Line line(x, past, at.batch, at.channel, d, l, pitch);
     ACCUM taps[TAPS], offset = bias ? load(bias + at.channel) : (ACCUM)0;
 #pragma unroll
     for (int j = 0; j < TAPS; j++) taps[j] = load(weight + (long long)at.channel * TAPS + j);
@@ -94,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv(
 #pragma unroll
         for (int i = 0; i < BATCH; i++)
             window[TAPS - 1 + i] = start + i < l
-                ? load(x + line.offset(start + i)) : (ACCUM)0;
+                ? load(line.x + (long long)(start + i) * pitch) : (ACCUM)0;
 #pragma unroll
         for (int i = 0; i < BATCH; i++) {
             ACCUM p = offset;
@@ -121,17 +122,16 @@ __device__ __forceinline__ ACCUM pulled(
 }
 
 // With gp_t the cotangent of p_t: gx_s = sum_j w_j gp_(s+k-1-j) from s = 1 - k on, before 0 of the
-// past; gw_j = sum_t gp_t x_(t-k+1+j). The first block also takes the steps before 0. gweight:
-// (b, blocks, d, TAPS), gbias: (b, blocks, d).
+// past; gw_j = sum_t gp_t x_(t-k+1+j). The first block also takes the steps before 0. parts:
+// (b, blocks, d TAPS + d), of the gradients of weight and bias.
 extern "C" __global__ void __launch_bounds__(THREADS) conv_vjp(
     const SCALAR* __restrict__ g, const SCALAR* __restrict__ x, const SCALAR* __restrict__ weight,
     const SCALAR* __restrict__ bias, const SCALAR* __restrict__ past, SCALAR* __restrict__ gx,
-    ACCUM* __restrict__ gweight, ACCUM* __restrict__ gbias, SCALAR* __restrict__ gpast, int d,
-    int l, int blocks)
+    ACCUM* __restrict__ parts, SCALAR* __restrict__ gpast, int d, int l, int pitch, int blocks)
 {
     __shared__ ACCUM near[THREADS + TAPS];  // gp of the block's steps, and of TAPS - 1 behind them
     const Place at(d, blocks, TIME ? RUN * THREADS : RUN);
-    const Line line(x, past, at.batch, at.channel, d, l);
+    const Line line(x, past, at.batch, at.channel, d, l, pitch);
     int block = blockIdx.x % blocks;
     ACCUM taps[TAPS], gtaps[TAPS], window[TAPS], gsum = 0, offset = 0;
     if (at.here && bias) offset = load(bias + at.channel);
@@ -224,8 +224,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv_vjp(
         }
     }
     if (!at.here || (TIME && threadIdx.x)) return;
-    long long row = ((long long)at.batch * blocks + block) * d + at.channel;
-    gbias[row] = gsum;
+    ACCUM* own = parts + ((long long)at.batch * blocks + block) * d * (TAPS + 1);
+    own[(long long)d * TAPS + at.channel] = gsum;
 #pragma unroll
-    for (int j = 0; j < TAPS; j++) gweight[row * TAPS + j] = gtaps[j];
+    for (int j = 0; j < TAPS; j++) own[(long long)at.channel * TAPS + j] = gtaps[j];
 }

@@ -1,7 +1,7 @@
 """The causal depthwise convolution on a GPU; the kernels are in causal_conv1d.cu.
 
-What lies in memory as (b, l, d), as the layers' arrays (b, d, l) do, is read and written as it is;
-other arrays with time contiguous.
+What lies in memory as rows of channels, as the layers' arrays (b, d, l) do, is read as it is, even
+where rows are parts of longer ones; other arrays with time contiguous.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from helixml import dtypes
 from helixml.backends.cuda.kernels import FLOATS
-from helixml.backends.cuda.kernels.parts import Array, Parts, has_time, laid
+from helixml.backends.cuda.kernels.parts import Array, Parts, has_time, laid, rows_of
 from helixml.backends.cuda.kernels.rows import dense
 from helixml.backends.cuda.launch import Program
 from helixml.backends.dispatch import Kernel
@@ -74,11 +74,11 @@ class CausalConv1d:
         -------
         outputs : y (b, d, l).
         """
+        b, d, l = x.shape
         time = has_time(x)
-        laid_x = laid(self._cp, x, time)
-        y = self._cp.empty(laid_x.shape, x.dtype)
+        y = self._cp.empty((b, d, l) if time else (b, l, d), x.dtype)
         others = [dense(self._cp, array) for array in (weight, bias, initial_state)]
-        self._launch("conv", x, weight, activation, [laid_x, *others, y])
+        self._launch("conv", x, weight, activation, [*others, y])
         return (y if time else y.transpose(0, 2, 1),), ()
 
     def backward(
@@ -98,20 +98,21 @@ class CausalConv1d:
         time = has_time(x)
         (b, d, l), (_, k) = x.shape, weight.shape
         accum = dtypes.accumulation(x.dtype)
-        laid_x, laid_g = (laid(cp, array, time) for array in (x, g))
+        g = laid(cp, g, time)
         others = [dense(cp, array) for array in (weight, bias, initial_state)]
-        gx = cp.empty(laid_x.shape, x.dtype)
+        gx = cp.empty(g.shape, x.dtype)
         blocks = self._blocks(time, l)
-        gweight = cp.empty((b * blocks, d, k), accum)
-        gbias = cp.empty((b * blocks, d), accum)
+        parts = cp.empty((b * blocks, d * (k + 1)), accum)
         gpast = None if initial_state is None else cp.empty(initial_state.shape, x.dtype)
-        self._launch(
-            "conv_vjp", x, weight, activation, [laid_g, laid_x, *others, gx, gweight, gbias, gpast]
-        )
+        self._launch("conv_vjp", x, weight, activation, [*others, gx, parts, gpast], g)
+        gweight = gbias = None
+        if needs[1] or needs[2]:
+            total = self._parts.total(parts, 0, x.dtype)
+            gweight, gbias = total[: d * k].reshape(d, k), total[d * k :]
         return (
             (gx if time else gx.transpose(0, 2, 1)) if needs[0] else None,
-            self._parts.total(gweight, 0, x.dtype) if needs[1] else None,
-            self._parts.total(gbias, 0, x.dtype) if needs[2] and bias is not None else None,
+            gweight if needs[1] else None,
+            gbias if needs[2] and bias is not None else None,
             gpast if needs[3] else None,
         )
 
@@ -121,13 +122,20 @@ class CausalConv1d:
         return max(1, -(-length // (_RUN[time] * (_THREADS if time else 1))))
 
     def _launch(
-        self, name: str, x: Array, weight: Array, activation: str | None, arrays: list[Any]
+        self,
+        name: str,
+        x: Array,
+        weight: Array,
+        activation: str | None,
+        arrays: list[Any],
+        *cotangent: Array,
     ) -> None:
         (b, d, l), time = x.shape, has_time(x)
         blocks = self._blocks(time, l)
+        rows, pitch = rows_of(self._cp, x, time)
         self._program.launch(
             name,
-            [*arrays, d, l, blocks],
+            [*cotangent, rows, *arrays, d, l, pitch, blocks],
             dtype=x.dtype,
             grid=b * blocks * (d if time else -(-d // _THREADS)),
             block=_THREADS,

@@ -13,6 +13,7 @@ from helixml.backends.cuda.mirrors import Mirrors
 from helixml.backends.dispatch import Kernel, Prepared
 
 _BLOCK = 256
+_EACH = 4  # entries that a thread scales, where it has read by what
 
 
 def kernels(cp: Any, mirrors: Mirrors) -> list[Kernel]:
@@ -112,7 +113,7 @@ class CrossEntropy:
                 "scale_prepared",
                 [g, ready, ready.size],
                 dtype=ready.dtype,
-                grid=stride_blocks(cp, ready.size, _BLOCK),
+                grid=stride_blocks(cp, -(-ready.size // _EACH), _BLOCK),
                 block=_BLOCK,
                 constants=plan(logits.shape[-1], logits.dtype.itemsize, ready).constants,
             )

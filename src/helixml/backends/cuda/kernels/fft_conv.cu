@@ -107,6 +107,7 @@ __device__ __forceinline__ void read_pair(
     __syncthreads();
 }
 
+// No barrier is behind it: whatever is written next, a thread writes where it has read
 __device__ __forceinline__ void write_pair(
     const Complex* numbers, SCALAR* x, const SCALAR* factor, const Pair& at, int l)
 {
@@ -117,7 +118,6 @@ __device__ __forceinline__ void write_pair(
         if (at.both)
             store(x + at.second + i, value.im * (factor ? load(factor + at.second + i) : (ACCUM)1));
     }
-    __syncthreads();
 }
 
 // The spectrum at place i of the filter and, as a filter of one tap, of the bias; scaled by 1 / N

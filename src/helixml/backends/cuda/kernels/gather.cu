@@ -1,6 +1,6 @@
-// Rows taken by index, and rows added up by target.
+// Rows taken by index, rows side by side, and rows added up by target.
 //
-// `take` moves units of UNIT bytes, whatever they hold; an index that is out of range reads nothing
+// `take` and `concat` move units of UNIT bytes, whatever they hold; an index that is out of range reads nothing
 // and gives zeros. `scatter_add` is given the order that sorts the targets, and adds rows up in
 // that order; what no row has as its target keeps the zeros that it has.
 #include "prelude.cuh"
@@ -39,6 +39,26 @@ extern "C" __global__ void take(
             Moved unit = Moved();
             if (is_there) unit = source[i];
             to[r * inner + i] = unit;
+        }
+    }
+}
+
+// y (outer, sum of widths) is a row of each array after the other; what there is not is 0 wide
+extern "C" __global__ void concat(
+    const void* a, const void* b, const void* c, const void* d, void* y, long long outer,
+    long long a_width, long long b_width, long long c_width, long long d_width)
+{
+    const void* arrays[4] = {a, b, c, d};
+    const long long widths[4] = {a_width, b_width, c_width, d_width};
+    const long long width = a_width + b_width + c_width + d_width;
+    Moved* to = reinterpret_cast<Moved*>(y);
+    for (long long i = position(); i < outer * width; i += positions()) {
+        long long row = i / width, column = i % width;
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            if (column >= 0 && column < widths[k])
+                to[i] = reinterpret_cast<const Moved*>(arrays[k])[row * widths[k] + column];
+            column -= widths[k];
         }
     }
 }

@@ -1,8 +1,8 @@
-"""Entries taken along an axis, and rows added up by target, on the device; see gather.cu."""
+"""Entries taken along an axis, arrays joined, rows added up by target, on the device; gather.cu."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -12,12 +12,13 @@ from helixml.backends.cuda.launch import WARP, Program, stride_blocks
 
 _BLOCK = 256
 _SEGMENT = 16  # as in gather.cu
+_JOINED = 4  # arrays, at most, in a launch
 
 
 def functions(cp: Any) -> dict[str, Callable[..., Any]]:
     """Return functions of a backend by the protocol's names."""
     gather = Gather(cp)
-    return {"take": gather.take, "scatter_add": gather.scatter_add}
+    return {"take": gather.take, "concat": gather.concat, "scatter_add": gather.scatter_add}
 
 
 class Gather:
@@ -40,7 +41,7 @@ class Gather:
         outer, inner = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
         y = cp.empty((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
         width = inner * x.dtype.itemsize
-        unit = next(u for u in (16, 8, 4, 2, 1) if width % u == 0 and x.data.ptr % u == 0)
+        unit = _unit(width, x.data.ptr)
         units = width // unit
         lanes = min(WARP, 1 << max(0, units - 1).bit_length())
         rows = outer * indices.size
@@ -59,6 +60,30 @@ class Gather:
             grid=stride_blocks(cp, rows * lanes, _BLOCK) if width else 0,
             block=_BLOCK,
             constants={"UNIT": unit, "LANES": lanes, "WIDTH": 1},
+        )
+        return y
+
+    def concat(self, arrays: Sequence[Array], *, axis: int) -> Array | None:
+        """Return a few dense arrays of one dtype one behind the other; None for any others."""
+        first = arrays[0]
+        dense_ones = all(x.dtype == first.dtype and x.flags.c_contiguous for x in arrays)
+        if not dense_ones or not 1 < len(arrays) <= _JOINED:
+            return None
+        shape, outer = list(first.shape), prod(first.shape[:axis])
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        y = self._cp.empty(tuple(shape), first.dtype)
+        if not y.size:
+            return y
+        widths = [x.nbytes // outer for x in arrays]
+        unit = _unit(*widths, *(x.data.ptr for x in arrays))
+        spare = _JOINED - len(arrays)
+        self._program.launch(
+            "concat",
+            [*arrays, *[None] * spare, y, outer, *(w // unit for w in widths), *[0] * spare],
+            dtype=dtypes.float32,
+            grid=stride_blocks(self._cp, y.nbytes // unit, _BLOCK),
+            block=_BLOCK,
+            constants={"UNIT": unit, "LANES": 1, "WIDTH": 1},
         )
         return y
 
@@ -111,6 +136,11 @@ class Gather:
             constants=constants,
         )
         return sums
+
+
+def _unit(*numbers: int) -> int:
+    """Return the most bytes that can be moved at once, given addresses and sizes in bytes."""
+    return next(u for u in (16, 8, 4, 2, 1) if all(n % u == 0 for n in numbers))
 
 
 def _as_int64(x: Array) -> Array:

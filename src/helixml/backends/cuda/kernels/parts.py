@@ -10,7 +10,7 @@ from helixml.backends.cuda.kernels.rows import dense
 from helixml.backends.cuda.launch import WARP, Program
 from helixml.dtypes import DType
 
-__all__ = ["Array", "Parts", "has_time", "laid", "power_of_two", "wide"]
+__all__ = ["Array", "Parts", "has_time", "laid", "power_of_two", "rows_of", "wide"]
 
 Array = Any  # an array of CuPy's, or of what stands in for it
 
@@ -41,7 +41,7 @@ class Parts:
 
 def has_time(x: Array) -> bool:
     """Say whether (b, d, l) lies with time contiguous, or has to be copied anyway."""
-    return not x.transpose(0, 2, 1).flags.c_contiguous
+    return _pitch(x.transpose(0, 2, 1)) is None
 
 
 def laid(cp: Any, x: Array, time: bool) -> Array:
@@ -49,6 +49,34 @@ def laid(cp: Any, x: Array, time: bool) -> Array:
     if x is None:
         return None
     return dense(cp, x if time else x.transpose(0, 2, 1))
+
+
+def rows_of(cp: Any, x: Array, time: bool) -> tuple[Array, int]:
+    """Return (b, d, l), or else (b, l, d), as rows in one axis, and how far they lie apart.
+
+    Rows may be parts of longer ones, as those of a split projection are: they are not copied.
+    """
+    if x is None:
+        return None, 0
+    if not time:
+        x = x.transpose(0, 2, 1)
+    pitch = _pitch(x)
+    if pitch is None:
+        x, pitch = dense(cp, x), x.shape[-1]
+    count, columns = prod(x.shape[:-1]), x.shape[-1]
+    span = (count - 1) * pitch + columns if x.size else 0
+    return cp.lib.stride_tricks.as_strided(x, (span,), (x.itemsize,)), pitch
+
+
+def _pitch(x: Array) -> int | None:
+    """Return how many entries rows of (b, rows, columns) lie apart; None if they are no rows."""
+    (batches, rows, columns), (by_batch, by_row, by_column) = x.shape, x.strides
+    if rows == 1:
+        by_row = by_batch if batches > 1 else columns * x.itemsize
+    regular = batches == 1 or by_batch == rows * by_row
+    if not regular or by_row < columns * x.itemsize or by_row % x.itemsize:
+        return None
+    return by_row // x.itemsize if columns == 1 or by_column == x.itemsize else None
 
 
 def power_of_two(n: int) -> int:

@@ -20,6 +20,12 @@
 // registers (told nothing, compilers save some for more).
 #include "prelude.cuh"
 
+// Compilers for sm_100 keep more numbers at a time: a fourth block would put some into memory.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000 && BACKWARD_BLOCKS == 4
+#undef BACKWARD_BLOCKS
+#define BACKWARD_BLOCKS 3
+#endif
+
 #define THREADS (CHANNELS * LANES)
 #define WARPS ((THREADS + WARP - 1) / WARP)
 #define WIDTH (EACH * LANES)  // states of a channel, filled up with zeros
@@ -31,13 +37,15 @@
 #define LOG2_E ((ACCUM)1.4426950408889634074)
 #define LN_2 ((ACCUM)0.69314718055994530942)
 
-struct Sizes { int d, l, groups, b_groups, c_groups, segment; };
+// Rows of z, B and C may be parts of longer ones: pitches are how far they lie apart
+struct Sizes { int d, l, groups, b_groups, c_groups, segment, z_pitch, b_pitch, c_pitch; };
 
 // What a block works on, and which entries of a tile a thread prepares
 struct Place {
     int batch, group, part, parts, first, channels, begin, end;
-    int step, inner, further;              // the first entry; how far the next one is
-    long long origin, by_entry, by_start;  // where they are in memory
+    int step, inner, further;  // the first entry; how far the next one is
+    int pitch, column;         // of rows without gaps; where in its row an entry is
+    long long row;
 
     __device__ __forceinline__ explicit Place(const Sizes& sizes)
     {
@@ -52,12 +60,10 @@ struct Place {
         end = min(begin + sizes.segment, sizes.l);
         if (TIME) {
             step = threadIdx.x % STEPS, inner = threadIdx.x / STEPS, further = THREADS / STEPS;
-            origin = ((long long)batch * sizes.d + first + inner) * sizes.l + step;
-            by_entry = (long long)further * sizes.l, by_start = 1;
+            row = (long long)batch * sizes.d + first + inner, column = step, pitch = sizes.l;
         } else {
             step = threadIdx.x / CHANNELS, inner = threadIdx.x % CHANNELS, further = LANES;
-            origin = ((long long)batch * sizes.l + step) * sizes.d + first + inner;
-            by_entry = (long long)further * sizes.d, by_start = sizes.d;
+            row = (long long)batch * sizes.l + step, column = first + inner, pitch = sizes.d;
         }
     }
 
@@ -71,9 +77,13 @@ struct Place {
     {
         return has(k) && inner_of(k) < channels && start + step_of(k) < end;
     }
+    __device__ __forceinline__ long long offset(int k, int start, int pitch) const
+    {
+        return (row + k * further + (TIME ? 0 : start)) * pitch + column + (TIME ? start : 0);
+    }
     __device__ __forceinline__ long long offset(int k, int start) const
     {
-        return origin + k * by_entry + start * by_start;
+        return offset(k, start, pitch);
     }
     // What a row of d entries has for the channel of an entry; 0 without a row
     __device__ __forceinline__ ACCUM of_channel(const SCALAR* row, int k) const
@@ -98,18 +108,21 @@ struct alignas(GROUP_BYTES < 16 ? GROUP_BYTES : 16) Group { ACCUM at[EACH]; };
 struct Rows {
     ACCUM values[AHEAD ? ROWS_PER_THREAD : 1];
     const SCALAR* from;
+    int pitch;
 
-    __device__ __forceinline__ Rows(const SCALAR* array, int groups, const Sizes& sizes, const Place& at)
+    __device__ __forceinline__ Rows(
+        const SCALAR* array, int groups, int pitch, const Sizes& sizes, const Place& at)
+        : pitch(pitch)
     {
         long long line = (long long)at.batch * groups + (groups == 1 ? 0 : at.group);
-        from = array + line * sizes.l * STATES;
+        from = array + line * sizes.l * pitch;
     }
 
     __device__ __forceinline__ ACCUM entry(int i, int start, int end) const
     {
         int t = start + i / WIDTH, state = i % WIDTH;
         bool inside = i < STEPS * WIDTH && t < end && state < STATES;
-        return inside ? load(from + (long long)t * STATES + state) : (ACCUM)0;
+        return inside ? load(from + (long long)t * pitch + state) : (ACCUM)0;
     }
 
     __device__ __forceinline__ void read(int start, int end)
@@ -165,8 +178,8 @@ __device__ __forceinline__ Group rates(const SCALAR* A, int channel, bool here)
 struct Entries { ACCUM u[PER_THREAD], delta[PER_THREAD], z[PER_THREAD]; };
 
 __device__ __forceinline__ void read_entries(
-    const SCALAR* u, const SCALAR* delta, const SCALAR* z, const Place& at, int start,
-    Entries& entries)
+    const SCALAR* u, const SCALAR* delta, const SCALAR* z, const Sizes& sizes, const Place& at,
+    int start, Entries& entries)
 {
 #pragma unroll
     for (int k = 0; k < PER_THREAD; k++) {
@@ -174,7 +187,7 @@ __device__ __forceinline__ void read_entries(
         long long offset = at.offset(k, start);
         entries.u[k] = inside ? load(u + offset) : (ACCUM)0;
         entries.delta[k] = inside ? load(delta + offset) : (ACCUM)0;
-        entries.z[k] = inside && z ? load(z + offset) : (ACCUM)0;
+        entries.z[k] = inside && z ? load(z + at.offset(k, start, sizes.z_pitch)) : (ACCUM)0;
     }
 }
 
@@ -240,8 +253,9 @@ __device__ __forceinline__ void walk(
     }
 
     Entries now, next;
-    Rows B_next(B, sizes.b_groups, sizes, at), C_next(C, sizes.c_groups, sizes, at);
-    read_entries(u, delta, OUTPUT ? z : 0, at, at.begin, next);
+    Rows B_next(B, sizes.b_groups, sizes.b_pitch, sizes, at);
+    Rows C_next(C, sizes.c_groups, sizes.c_pitch, sizes, at);
+    read_entries(u, delta, OUTPUT ? z : 0, sizes, at, at.begin, next);
     if (VARYING_B) B_next.read(at.begin, at.end);
     if (VARYING_C && OUTPUT) C_next.read(at.begin, at.end);
     for (int start = at.begin; start < at.end; start += STEPS) {
@@ -258,7 +272,7 @@ __device__ __forceinline__ void walk(
         if (VARYING_B) B_next.write(B_rows, start, at.end);
         if (VARYING_C && OUTPUT) C_next.write(C_rows, start, at.end);
         __syncthreads();
-        read_entries(u, delta, OUTPUT ? z : 0, at, start + STEPS, next);
+        read_entries(u, delta, OUTPUT ? z : 0, sizes, at, start + STEPS, next);
         if (VARYING_B) B_next.read(start + STEPS, at.end);
         if (VARYING_C && OUTPUT) C_next.read(start + STEPS, at.end);
         if (OUTPUT && states) {
@@ -311,20 +325,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) scan(
     const SCALAR* __restrict__ B, const SCALAR* __restrict__ C, const SCALAR* __restrict__ D,
     const SCALAR* __restrict__ z, const SCALAR* __restrict__ delta_bias,
     const ACCUM* __restrict__ entries, SCALAR* __restrict__ y, ACCUM* __restrict__ states,
-    SCALAR* __restrict__ last, int d, int l, int groups, int b_groups, int c_groups, int segment)
+    SCALAR* __restrict__ last, int d, int l, int groups, int b_groups, int c_groups, int segment,
+    int z_pitch, int b_pitch, int c_pitch)
 {
     walk<true>(u, delta, A, B, C, D, z, delta_bias, entries, y, states, last, 0, 0,
-        Sizes{d, l, groups, b_groups, c_groups, segment});
+        Sizes{d, l, groups, b_groups, c_groups, segment, z_pitch, b_pitch, c_pitch});
 }
 
 // ends: (b, segments, d, n), each as from a state of 0; totals: (b, segments, d), sums of s_t.
 extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) segment_ends(
     const SCALAR* __restrict__ u, const SCALAR* __restrict__ delta, const SCALAR* __restrict__ A,
     const SCALAR* __restrict__ B, const SCALAR* __restrict__ delta_bias, ACCUM* __restrict__ ends,
-    ACCUM* __restrict__ totals, int d, int l, int groups, int b_groups, int segment)
+    ACCUM* __restrict__ totals, int d, int l, int groups, int b_groups, int segment, int b_pitch)
 {
     walk<false>(u, delta, A, B, 0, 0, 0, delta_bias, 0, 0, 0, 0, ends, totals,
-        Sizes{d, l, groups, b_groups, 1, segment});
+        Sizes{d, l, groups, b_groups, 1, segment, 0, b_pitch, 0});
 }
 
 // Replace what each segment ends with, from 0, by what it begins with, if the first begins with
@@ -354,12 +369,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) segment_st
     const SCALAR* __restrict__ g, const SCALAR* __restrict__ delta, const SCALAR* __restrict__ A,
     const SCALAR* __restrict__ C, const SCALAR* __restrict__ z,
     const SCALAR* __restrict__ delta_bias, ACCUM* __restrict__ starts, ACCUM* __restrict__ totals,
-    int d, int l, int groups, int c_groups, int segment)
+    int d, int l, int groups, int c_groups, int segment, int z_pitch, int c_pitch)
 {
     __shared__ ACCUM steps[STEPS][CHANNELS + 1];
     __shared__ ACCUM pulls[STEPS][CHANNELS + 1];
     __shared__ Group C_rows[STEPS][LANES];
-    const Sizes sizes = {d, l, groups, 1, c_groups, segment};
+    const Sizes sizes = {d, l, groups, 1, c_groups, segment, z_pitch, 0, c_pitch};
     const Place at(sizes);
     int own = threadIdx.x / LANES, lane = threadIdx.x % LANES, channel = at.first + own;
     bool here = own < at.channels;
@@ -372,8 +387,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) segment_st
 
     int tiles = (at.end - at.begin + STEPS - 1) / STEPS, start = at.begin + (tiles - 1) * STEPS;
     Entries now;
-    Rows C_next(C, c_groups, sizes, at);
-    if (tiles > 0) read_entries(g, delta, z, at, start, now);
+    Rows C_next(C, c_groups, c_pitch, sizes, at);
+    if (tiles > 0) read_entries(g, delta, z, sizes, at, start, now);
     if (tiles > 0 && VARYING_C) C_next.read(start, at.end);
     for (; start >= at.begin; start -= STEPS) {
 #pragma unroll
@@ -388,7 +403,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) segment_st
         if (VARYING_C) C_next.write(C_rows, start, at.end);
         __syncthreads();
         if (start > at.begin) {
-            read_entries(g, delta, z, at, start - STEPS, now);
+            read_entries(g, delta, z, sizes, at, start - STEPS, now);
             if (VARYING_C) C_next.read(start - STEPS, at.end);
         }
 #pragma unroll
@@ -416,18 +431,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) segment_st
 // - h_t reads h_(t-1):    gh <- a_t gh
 // Of a tile's states, those of PIECE steps are in registers at a time, the last ones first.
 // exits: cotangents of the states after each segment (b, segments, d, n) or null. Gradients of B
-// and C: (b, groups, parts, l, n), or (b, segments, d, n) if they do not depend on time; those of
-// A, D and the bias: (b, segments, d...).
+// and C: (b, groups, parts, l, n), if they depend on time. totals: (b, segments) rows of the gradients
+// of A (d, n), of B and C that do not depend on time (d, n), of D (d,) and of the bias (d,).
 extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) scan_vjp(
     const SCALAR* __restrict__ g, const SCALAR* __restrict__ u, const SCALAR* __restrict__ delta,
     const SCALAR* __restrict__ A, const SCALAR* __restrict__ B, const SCALAR* __restrict__ C,
     const SCALAR* __restrict__ D, const SCALAR* __restrict__ z,
     const SCALAR* __restrict__ delta_bias, const ACCUM* __restrict__ states,
     const ACCUM* __restrict__ exits, SCALAR* __restrict__ gu, SCALAR* __restrict__ gdelta,
-    ACCUM* __restrict__ gA, ACCUM* __restrict__ gB, ACCUM* __restrict__ gC,
-    ACCUM* __restrict__ gD, SCALAR* __restrict__ gz, ACCUM* __restrict__ gbias,
-    SCALAR* __restrict__ ginitial, int d, int l, int groups, int b_groups, int c_groups,
-    int segment)
+    SCALAR* __restrict__ gz, ACCUM* __restrict__ gB, ACCUM* __restrict__ gC,
+    ACCUM* __restrict__ totals, SCALAR* __restrict__ ginitial, int d, int l, int groups, int b_groups, int c_groups,
+    int segment, int z_pitch, int b_pitch, int c_pitch)
 {
     __shared__ ACCUM steps[STEPS][CHANNELS + 1];   // then gradients of delta
     __shared__ ACCUM inputs[STEPS][CHANNELS + 1];  // then of u
@@ -438,7 +452,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) scan_vjp(
     __shared__ Group C_rows[STEPS][LANES];
     __shared__ Group starts[THREADS];  // a thread's states before the tile
     __shared__ ACCUM sums[WARPS][FLUSH][LANES * SHARED_GRADIENTS + 1];
-    const Sizes sizes = {d, l, groups, b_groups, c_groups, segment};
+    const Sizes sizes = {d, l, groups, b_groups, c_groups, segment, z_pitch, b_pitch, c_pitch};
     const Place at(sizes);
     int own = threadIdx.x / LANES, lane = threadIdx.x % LANES, channel = at.first + own;
     bool here = own < at.channels;
@@ -454,7 +468,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) scan_vjp(
     for (int k = 0; k < EACH; k++) dA.at[k] = 0, dB.at[k] = 0, dC.at[k] = 0;
 
     int tiles = (at.end - at.begin + STEPS - 1) / STEPS;
-    Rows B_read(B, b_groups, sizes, at), C_read(C, c_groups, sizes, at);
+    Rows B_read(B, b_groups, b_pitch, sizes, at), C_read(C, c_groups, c_pitch, sizes, at);
     for (int start = at.begin + (tiles - 1) * STEPS; start >= at.begin; start -= STEPS) {
         if (VARYING_B) B_read.read(start, at.end);
         if (VARYING_C) C_read.read(start, at.end);
@@ -468,7 +482,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) scan_vjp(
             int s = at.step_of(k), inner = at.inner_of(k);
             ACCUM step = inside ? load(delta + offset) : (ACCUM)0;
             ACCUM pull = inside ? load(g + offset) : (ACCUM)0;
-            ACCUM gate = inside && z ? load(z + offset) : (ACCUM)0;
+            ACCUM gate = inside && z ? load(z + at.offset(k, start, sizes.z_pitch)) : (ACCUM)0;
             inputs[s][inner] = inside ? load(u + offset) : (ACCUM)0;
             step += at.of_channel(delta_bias, k);
             slopes[s][inner] = !inside ? (ACCUM)0 : SOFTPLUS ? sigmoid(step) : (ACCUM)1;
@@ -584,19 +598,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) scan_vjp(
             store(gu + offset, inputs[s][inner]);
             store(gdelta + offset, steps[s][inner]);
             if (z) store(gz + offset, gates[s][inner] * pulls[s][inner]);
-        }
-        __syncthreads();
+        }  // no barrier: these cells are this thread's in the next tile too
     }
 
-    write_states(gA, line, here, dA);
-    if (!VARYING_B) write_states(gB, line, here, dB);
-    if (!VARYING_C) write_states(gC, line, here, dC);
+    const long long states_of_row = (long long)d * STATES;
+    const int kinds = 3 - VARYING_B - VARYING_C;
+    ACCUM* row = totals
+        + ((long long)at.batch * gridDim.y + blockIdx.y) * (kinds * states_of_row + 2 * d);
+    write_states(row, channel, here, dA);
+    if (!VARYING_B) write_states(row + states_of_row, channel, here, dB);
+    if (!VARYING_C) write_states(row + (kinds - 1) * states_of_row, channel, here, dC);
     if (blockIdx.y == 0)
         write_states(ginitial, (long long)at.batch * d + channel, here, gh);
     scattered_sums<1, LANES / 2, 1>(&dbias);
     scattered_sums<1, LANES / 2, 1>(&dD);
     if (here && lane == 0) {
-        gD[line] = dD;
-        gbias[line] = dbias;
+        row[kinds * states_of_row + channel] = dD;
+        row[kinds * states_of_row + d + channel] = dbias;
     }
 }

@@ -1,13 +1,13 @@
 """The selective scan on a GPU; the kernels and their mathematics are in selective_scan.cu.
 
-What lies in memory as (b, l, d), as the layers' arrays (b, d, l) do, is read and written as it is;
-other arrays with time contiguous. Sizes are chosen from shapes alone, so that the same call gives
-the same bits on every device.
+What lies in memory as rows of channels, as the layers' arrays (b, d, l) do, is read and written as
+it is, and z, B and C even where rows are parts of longer ones; other arrays with time contiguous.
+Sizes are chosen from shapes alone, so that the same call gives the same bits on every device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helixml import dtypes
@@ -18,6 +18,7 @@ from helixml.backends.cuda.kernels.parts import (
     has_time,
     laid,
     power_of_two,
+    rows_of,
     wide,
 )
 from helixml.backends.cuda.kernels.rows import dense
@@ -151,12 +152,12 @@ class SelectiveScan:
         plan = _Plan(u, A, B, C, delta_softplus)
         b, d, l, n = plan.b, plan.d, plan.l, plan.n
         accum = dtypes.accumulation(plan.dtype)
-        u, delta, z = (laid(cp, x, plan.time) for x in (u, delta, z))
+        u, delta = (laid(cp, x, plan.time) for x in (u, delta))
         A, D, delta_bias = (dense(cp, x) for x in (A, D, delta_bias))
-        B, C = self._rows(B), self._rows(C)
+        (z, *z_pitch), (B, *b_pitch), (C, *c_pitch) = self._rows(plan, z, B, C)
         entries = wide(cp, initial_state)
         if plan.segments > 1:
-            entries = self._entries(plan, u, delta, A, B, delta_bias, entries)
+            entries = self._entries(plan, u, delta, A, B, delta_bias, entries, b_pitch)
         y = cp.empty((b, d, l) if plan.time else (b, l, d), plan.dtype)
         states = cp.empty((b, plan.tiles, d, n), accum) if recorded else None
         last = cp.empty((b, d, n), plan.dtype) if return_last_state else None
@@ -164,7 +165,7 @@ class SelectiveScan:
             plan,
             "scan",
             [u, delta, A, B, C, D, z, delta_bias, entries, y, states, last],
-            [d, l, plan.groups, *plan.groups_of, plan.segment],
+            [d, l, plan.groups, *plan.groups_of, plan.segment, *z_pitch, *b_pitch, *c_pitch],
         )
         y = y if plan.time else y.transpose(0, 2, 1)
         return (y, last) if return_last_state else (y,), () if states is None else (states,)
@@ -189,48 +190,50 @@ class SelectiveScan:
         plan = _Plan(u, A, B, C, delta_softplus)
         b, d, l, n, segments = plan.b, plan.d, plan.l, plan.n, plan.segments
         dtype, accum = plan.dtype, dtypes.accumulation(plan.dtype)
-        shapes = B.shape, C.shape
-        u, delta, z, g = (laid(cp, x, plan.time) for x in (u, delta, z, cotangents[0]))
+        ranks = B.ndim, C.ndim
+        u, delta, g = (laid(cp, x, plan.time) for x in (u, delta, cotangents[0]))
         if g is None:
             g = cp.zeros(u.shape, dtype)
         A, D, delta_bias = (dense(cp, x) for x in (A, D, delta_bias))
-        B, C = self._rows(B), self._rows(C)
+        (z, *z_pitch), (B, *b_pitch), (C, *c_pitch) = self._rows(plan, z, B, C)
         exits = wide(cp, cotangents[1]) if return_last_state else None
         if segments > 1:
-            exits = self._exits(plan, g, delta, A, C, z, delta_bias, exits)
+            pitches = [*z_pitch, *c_pitch]
+            exits = self._exits(plan, g, delta, A, C, z, delta_bias, exits, pitches)
 
         gu, gdelta = cp.empty(u.shape, dtype), cp.empty(u.shape, dtype)
         gz = None if z is None else cp.empty(u.shape, dtype)
-        gA = cp.empty((b * segments, d, n), accum)
-        shared = (b, plan.groups, plan.parts, l, n)
-        gB, gC = (cp.empty(shared if varies else gA.shape, accum) for varies in plan.varying)
-        gD, gbias = (cp.empty((b * segments, d), accum) for _ in range(2))
+        kinds = 3 - sum(plan.varying)  # gradients like A's that are sums over time
+        totals = cp.empty((b * segments, kinds * d * n + 2 * d), accum)
         ginitial = cp.empty((b, d, n), dtype)
+        shared = cp.empty((sum(plan.varying), b, plan.groups, plan.parts, l, n), accum)
+        gB, gC = (shared[i] if v else None for i, v in zip((0, -1), plan.varying, strict=True))
         self._launch(
             plan,
             "scan_vjp",
             [
                 *(g, u, delta, A, B, C, D, z, delta_bias, residuals[0], exits),
-                *(gu, gdelta, gA, gB, gC, gD, gz, gbias, ginitial),
+                *(gu, gdelta, gz, gB, gC, totals, ginitial),
             ],
-            [d, l, plan.groups, *plan.groups_of, plan.segment],
+            [d, l, plan.groups, *plan.groups_of, plan.segment, *z_pitch, *b_pitch, *c_pitch],
         )
         if not plan.time:
             gu, gdelta, gz = (None if x is None else x.transpose(0, 2, 1) for x in (gu, gdelta, gz))
-        total = self._parts.total
-        gradients: tuple[Callable[[], Array], ...] = (
-            lambda: gu,
-            lambda: gdelta,
-            lambda: total(gA, 0, dtype),
-            lambda: self._shared_total(gB, shapes[0], dtype),
-            lambda: self._shared_total(gC, shapes[1], dtype),
-            lambda: total(gD, 0, dtype),
-            lambda: gz,
-            lambda: total(gbias, 0, dtype),
-            lambda: ginitial,
-        )
+        gA = gD = gbias = None
+        if any(needs[i] for i in (2, 5, 7)) or not all(plan.varying):
+            total = self._parts.total(totals, 0, dtype)
+            states = total[: kinds * d * n].reshape(kinds, d, n)
+            gA = states[0]
+            gD, gbias = total[kinds * d * n :].reshape(2, d)
+            gB, gC = (
+                x if v else states[i]
+                for x, v, i in zip((gB, gC), plan.varying, (1, -1), strict=True)
+            )
+        if needs[3] or needs[4]:
+            gB, gC = self._shared_totals(plan, shared, gB, gC, ranks)
+        gradients = gu, gdelta, gA, gB, gC, gD, gz, gbias, ginitial
         return tuple(
-            gradient() if need and x is not None else None
+            gradient if need and x is not None else None
             for gradient, need, x in zip(gradients, needs, inputs, strict=True)
         )
 
@@ -243,6 +246,7 @@ class SelectiveScan:
         B: Array,
         delta_bias: Array | None,
         first: Array | None,
+        pitch: list[int],
     ) -> Array:
         """Return the states before each segment."""
         ends, totals = self._of_segments(plan)
@@ -250,7 +254,7 @@ class SelectiveScan:
             plan,
             "segment_ends",
             [u, delta, A, B, delta_bias, ends, totals],
-            [plan.d, plan.l, plan.groups, plan.groups_of[0], plan.segment],
+            [plan.d, plan.l, plan.groups, plan.groups_of[0], plan.segment, *pitch],
         )
         return self._carried(plan, A, totals, first, ends, backward=False)
 
@@ -264,6 +268,7 @@ class SelectiveScan:
         z: Array | None,
         delta_bias: Array | None,
         last: Array | None,
+        pitches: list[int],
     ) -> Array:
         """Return the cotangents of the states after each segment."""
         starts, totals = self._of_segments(plan)
@@ -271,7 +276,7 @@ class SelectiveScan:
             plan,
             "segment_starts",
             [g, delta, A, C, z, delta_bias, starts, totals],
-            [plan.d, plan.l, plan.groups, plan.groups_of[1], plan.segment],
+            [plan.d, plan.l, plan.groups, plan.groups_of[1], plan.segment, *pitches],
         )
         return self._carried(plan, A, totals, last, starts, backward=True)
 
@@ -310,18 +315,40 @@ class SelectiveScan:
             constants=plan.constants,
         )
 
-    def _rows(self, x: Array) -> Array:
-        """Return B or C as (d, n), or as (b, g, l, n)."""
-        if x.ndim == 3:
-            x = x[:, None]
-        return dense(self._cp, x if x.ndim == 2 else x.transpose(0, 1, 3, 2))
+    def _rows(
+        self, plan: _Plan, z: Array | None, B: Array, C: Array
+    ) -> list[tuple[Array | None, int]]:
+        """Return z, and B and C as (d, n) or (b, g, l, n), with how far their rows lie apart."""
+        found = [rows_of(self._cp, z, plan.time)]
+        for x in (B, C):
+            if x.ndim == 3:
+                found.append(rows_of(self._cp, x, time=False))
+            else:
+                lines = x if x.ndim == 2 else x.transpose(0, 1, 3, 2)
+                found.append((dense(self._cp, lines), plan.n))
+        return found
 
-    def _shared_total(self, parts: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        """Return the gradient of B or C from what blocks added up for it."""
-        if len(shape) == 2:
-            return self._parts.total(parts, 0, dtype)
-        b, groups, count, l, n = parts.shape
-        kept = shape[1] if len(shape) == 4 else 1
-        parts = parts.reshape(b, kept, groups // kept * count, l, n)
-        total = self._parts.total(parts, 2, dtype).transpose(0, 1, 3, 2)
-        return total if len(shape) == 4 else total[:, 0]
+    def _shared_totals(
+        self, plan: _Plan, shared: Array, gB: Array, gC: Array, ranks: tuple[int, int]
+    ) -> list[Array]:
+        """Return the gradients of B and C from what blocks added up for them, in ``shared``."""
+        kept = {g for g, varies in zip(plan.groups_of, plan.varying, strict=True) if varies}
+        if len(kept) == 1:  # both at once
+            shared = self._of_groups(plan, shared, *kept)
+            gB, gC = (
+                shared[i] if v else x
+                for x, v, i in zip((gB, gC), plan.varying, (0, -1), strict=True)
+            )
+        elif kept:
+            gB, gC = (
+                self._of_groups(plan, x[None], groups)[0]
+                for x, groups in zip((gB, gC), plan.groups_of, strict=True)
+            )
+        return [x[:, 0] if rank == 3 else x for x, rank in zip((gB, gC), ranks, strict=True)]
+
+    def _of_groups(self, plan: _Plan, parts: Array, groups: int) -> Array:
+        """Add up (k, b, groups, parts, l, n) for fewer groups; return (k, b, groups, n, l)."""
+        kinds, count = parts.shape[0], plan.groups // groups * plan.parts
+        lines = parts.reshape(kinds * plan.b, groups, count, plan.l, plan.n)
+        total = self._parts.total(lines, 2, plan.dtype)
+        return total.reshape(kinds, plan.b, groups, plan.l, plan.n).transpose(0, 1, 2, 4, 3)

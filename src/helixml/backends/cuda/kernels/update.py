@@ -1,8 +1,8 @@
 """Steps of AdamW and SGD on the device, and the norm and scaling of many arrays; see update.cu.
 
 A step for one parameter is that for many with a single array. Where the chunks of arrays lie
-follows from their sizes, and stays on the device as long as these sizes come again; so do
-addresses.
+follows from their sizes, and stays on the device as long as these sizes come again; addresses have
+a place there, which is filled anew when they change.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from helixml import dtypes
 from helixml.backends.cuda.kernels import FLOATS
-from helixml.backends.cuda.kernels.rows import Array
+from helixml.backends.cuda.kernels.rows import Array, dense
 from helixml.backends.cuda.launch import Program, current_device
 from helixml.backends.dispatch import Kernel
 
@@ -42,7 +42,7 @@ class Update:
     def __init__(self, cp: Any) -> None:  # Any: a module
         self._cp = cp
         self._program = Program(cp, "update.cu")
-        self._kept: dict[tuple[Any, ...], Array] = {}
+        self._kept: dict[tuple[Any, ...], tuple[tuple[int, ...], Array]] = {}
 
     def adamw_(
         self,
@@ -131,13 +131,13 @@ class Update:
     def norm_many(self, xs: Sequence[Array]) -> tuple[tuple[Array], tuple[()]]:
         """Return the Euclidean norm of all elements, summed in float64; no residual."""
         cp = self._cp
-        xs = [cp.ascontiguousarray(x) for x in xs]
+        xs = [dense(cp, x) for x in xs]
         chunks = self._chunks(xs)
         dtype = xs[0].dtype
         sums = cp.empty((len(chunks) // 3,), dtypes.float64)
         self._program.launch(
             "squares",
-            [self._table([xs]), chunks, len(xs), sums],
+            [self._table("squares", [xs]), chunks, len(xs), sums],
             dtype=dtype,
             grid=sums.size,
             block=_BLOCK,
@@ -151,28 +151,30 @@ class Update:
     ) -> None:
         """Run a kernel on arrays side by side; what is not dense is copied there and back."""
         cp = self._cp
-        lines = [[cp.ascontiguousarray(x) for x in arrays] for arrays in kinds]
+        lines = [[dense(cp, x) for x in arrays] for arrays in kinds]
         chunks = self._chunks(lines[0])
         if not chunks.size:
             return
         self._program.launch(
             name,
-            [self._table(lines), chunks, len(lines[0]), *numbers],
+            [self._table(name, lines), chunks, len(lines[0]), *numbers],
             dtype=lines[0][0].dtype,
             grid=chunks.size // 3,
             block=_BLOCK,
         )
-        for kind, (given, dense) in enumerate(zip(kinds, lines, strict=True)):
-            for array, result in zip(given, dense, strict=True):
+        for kind, (given, used) in enumerate(zip(kinds, lines, strict=True)):
+            for array, result in zip(given, used, strict=True):
                 if result is not array and kind != 1:
                     array[...] = result.reshape(array.shape)
 
-    def _table(self, kinds: Sequence[Sequence[Array]]) -> Array:
-        """Return the addresses of arrays, kind by kind."""
+    def _table(self, name: str, kinds: Sequence[Sequence[Array]]) -> Array:
+        """Return the addresses of arrays, kind by kind, in a place of the kernel's and their sizes.
+
+        They change from step to step: gradients are made anew.
+        """
         addresses = tuple(x.data.ptr for arrays in kinds for x in arrays)
-        return self._on_device(
-            ("addresses", *addresses), lambda: np.array(addresses, dtypes.uint64)
-        )
+        key = ("addresses", name, *(x.size for x in kinds[0]))
+        return self._on_device(key, addresses, lambda: np.array(addresses, dtypes.uint64))
 
     def _chunks(self, arrays: Sequence[Array]) -> Array:
         """Return array, first entry and number of entries for each block."""
@@ -186,14 +188,25 @@ class Update:
             ]
             return np.array(found, dtypes.int64).reshape(-1)
 
-        return self._on_device(("sizes", *sizes), listed)
+        return self._on_device(("sizes", *sizes), (), listed)
 
-    def _on_device(self, key: tuple[Any, ...], make: Callable[[], np.ndarray[Any, Any]]) -> Array:
-        """Return a table that was kept, or a new one; each stream has its own."""
+    def _on_device(
+        self,
+        key: tuple[Any, ...],
+        values: tuple[int, ...],
+        make: Callable[[], np.ndarray[Any, Any]],
+    ) -> Array:
+        """Return a table that was kept, filled anew if it is to hold other values; or a new one.
+
+        Each stream has its own, so that none is filled while it is read.
+        """
         key = (current_device(self._cp), self._cp.cuda.get_current_stream().ptr, *key)
-        found = self._kept.get(key)
-        if found is None:
+        held, table = self._kept.get(key, (None, None))
+        if table is None:
             if len(self._kept) >= _TABLES:
                 self._kept.clear()
-            found = self._kept[key] = self._cp.asarray(make())
-        return found
+            table = self._cp.asarray(make())
+        elif held != values:
+            table.set(make())
+        self._kept[key] = values, table
+        return table

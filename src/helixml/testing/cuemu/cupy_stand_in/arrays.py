@@ -143,7 +143,11 @@ class Array(Memory, NDArrayOperatorsMixin):
         raw = unwrap(index, type(self))
         boolean = any(isinstance(i, np.ndarray) and i.dtype == bool for i in _tuple(raw))
         waits = "a boolean index" if boolean else ""
-        return calculate(type(self), lambda x, *_: x[raw], (self, *_tuple(index)), waits=waits)
+
+        def getitem(x: np.ndarray, *_: Any) -> Any:
+            return x[raw]
+
+        return calculate(type(self), getitem, (self, *_tuple(index)), waits=waits)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raw = unwrap(index, type(self))
@@ -159,6 +163,7 @@ class Array(Memory, NDArrayOperatorsMixin):
             with np.errstate(all="ignore"):
                 target[raw] = source
 
+        self._record.library_launches["setitem"] += bool(np.size(target[raw]))
         self._record.queues.submit(run)
 
     def __len__(self) -> int:
@@ -199,7 +204,7 @@ class Array(Memory, NDArrayOperatorsMixin):
 
     def sort(self, axis: int = -1) -> None:
         """Sort in place."""
-        change(type(self), lambda x: x.sort(axis=axis), (self,))
+        change(type(self), np.ndarray.sort, (self, axis))
 
 
 def _tuple(index: Any) -> tuple[Any, ...]:

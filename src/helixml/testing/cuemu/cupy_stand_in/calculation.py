@@ -14,6 +14,8 @@ import ml_dtypes
 import numpy as np
 
 from helixml.testing.cuemu import execution
+from helixml.testing.cuemu.cupy_stand_in.library import launched
+from helixml.testing.cuemu.cupy_stand_in.memory_pool import Piece
 from helixml.testing.cuemu.cupy_stand_in.names import LACKING
 from helixml.testing.cuemu.cupy_stand_in.record import Record
 from helixml.testing.cuemu.errors import KernelFaultError
@@ -53,7 +55,7 @@ class Memory:
     _record: Record
     _raw: np.ndarray
     _owner: Memory | None
-    _taken: int
+    _taken: Piece | None
     _room: np.ndarray | None
     __slots__ = ("__weakref__", "_owner", "_raw", "_room", "_taken")
 
@@ -73,9 +75,10 @@ class Memory:
         return array
 
     def _settle(self, raw: np.ndarray, owner: Memory | None) -> None:
-        self._taken, self._room = 0, None
-        if owner is None:
-            self._taken = self._record.allocate(raw.nbytes, OutOfMemoryError)
+        self._taken, self._room = None, None
+        if owner is None and raw.nbytes:
+            stream = self._record.queues.current.ptr
+            self._taken = self._record.pool._take(raw.nbytes, stream, OutOfMemoryError)
         self._raw, self._owner = raw, owner
 
     def _check_guard(self, where: str) -> None:
@@ -92,8 +95,9 @@ class Memory:
             )
 
     def __del__(self) -> None:
-        if getattr(self, "_taken", 0):
-            self._record.free(self._taken)
+        taken = getattr(self, "_taken", None)
+        if taken is not None:
+            self._record.pool._give_back(taken)
 
 
 def unwrap(x: Any, array_type: type[Memory]) -> Any:
@@ -170,9 +174,10 @@ def calculate(
         out = out[0]
     raw = unwrap(arguments, array_type)
     raw_keywords = {name: unwrap(value, array_type) for name, value in keywords.items()}
-    queues = array_type._record.queues
+    record, name = array_type._record, function.__name__
+    queues = record.queues
 
-    if getattr(function, "__name__", "") in _WIDENED:
+    if name in _WIDENED:
         function = _widened(function)
 
     def run() -> Any:
@@ -189,9 +194,11 @@ def calculate(
         np.broadcast_shapes(np.shape(result), target.shape)
         again = run if queues.deferred else lambda: result
         queues.submit(lambda: np.copyto(target, again(), casting="same_kind"))
+        record.library_launches.update(launched(name, raw, [target]))
         return out
     wrapped = wrap(result, array_type, (arguments, tuple(keywords.values())))
     fresh = [(i, x._raw) for i, x in enumerate(_arrays(wrapped)) if x._owner is None]
+    record.library_launches.update(launched(name, raw, [x for _, x in fresh]))
     if queues.deferred and fresh and not waits:
         for _, raw_result in fresh:
             poison(raw_result)
@@ -246,4 +253,6 @@ def change(
         with np.errstate(all="ignore"):
             function(*raw, **raw_keywords)
 
-    array_type._record.queues.submit(run)
+    record = array_type._record
+    record.library_launches.update(launched(function.__name__, raw, [raw[0]]))
+    record.queues.submit(run)

@@ -35,12 +35,9 @@ class Creation:
         if isinstance(obj, self.ndarray):
             if not copy and dtype in (None, obj.dtype) and obj.ndim >= ndmin:
                 return obj
-            return self._made(
-                lambda x: np.array(x, dtype=dtype, ndmin=ndmin, order=order),  # type: ignore[call-overload]
-                obj,
-            )
+            return self._made(np.array, obj, dtype=dtype, ndmin=ndmin, order=order)
         if isinstance(obj, (list, tuple)) and any(isinstance(x, Array) for x in obj):
-            return self._made(lambda *x: np.stack(x), *(self.array(x, copy=False) for x in obj))
+            return self._made(np.stack, [self.array(x, copy=False) for x in obj])
         if isinstance(obj, Array):
             raise TypeError("an array of another stand-in")
         raw = np.array(obj, dtype=dtype, ndmin=ndmin, order=order)  # type: ignore[call-overload]
@@ -130,7 +127,7 @@ class Creation:
     def arange(self, start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Array:
         """Return numbers from start to before stop."""
         first, last = (0, start) if stop is None else (start, stop)
-        return self._made(lambda: np.arange(first, last, step, dtype=dtype))
+        return self._made(np.arange, first, last, step, dtype=dtype)
 
     def linspace(
         self,
@@ -150,7 +147,7 @@ class Creation:
         self, N: int, M: int | None = None, k: int = 0, dtype: Any = float, order: str = "C"
     ) -> Array:
         """Return a matrix with ones on a diagonal."""
-        return self._made(lambda: np.eye(N, M, k, dtype))
+        return self._made(np.eye, N, M, k, dtype)
 
     def identity(self, n: int, dtype: Any = float) -> Array:
         """Return a square matrix with ones on its diagonal."""
@@ -158,9 +155,9 @@ class Creation:
 
     def tri(self, N: int, M: int | None = None, k: int = 0, dtype: Any = float) -> Array:
         """Return a matrix with ones on and below a diagonal."""
-        return self._made(lambda: np.tri(N, M, k, dtype))
+        return self._made(np.tri, N, M, k, dtype)
 
-    def _made(self, function: Callable[..., np.ndarray], *arguments: Any) -> Array:
-        array = calculate(self.ndarray, function, arguments)
+    def _made(self, function: Callable[..., np.ndarray], *arguments: Any, **keywords: Any) -> Array:
+        array = calculate(self.ndarray, function, arguments, keywords)
         assert isinstance(array, Array)
         return array

@@ -1,16 +1,15 @@
-"""The submodule ``cupy.cuda``: one device, its runtime and its memory pools."""
+"""The submodule ``cupy.cuda``: one device and its runtime."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any  # devices and streams of the stand-in, made at run time
 
+from helixml.testing.cuemu.cupy_stand_in.memory_pool import TOTAL
 from helixml.testing.cuemu.cupy_stand_in.record import Record
 from helixml.testing.cuemu.cupy_stand_in.streams import CUDARuntimeError
 
-__all__ = ["MemoryPool", "cuda_namespace", "memory_pools"]
-
-TOTAL = 8 << 30  # bytes of the device's memory
+__all__ = ["cuda_namespace"]
 
 PROPERTIES = {
     "name": b"helixml cuemu",
@@ -32,43 +31,6 @@ PROPERTIES = {
     "asyncEngineCount": 2,
     "concurrentKernels": 1,
 }
-
-
-class MemoryPool:
-    """The pool of the stand-in's memory: what arrays take, in units of 512 bytes."""
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def used_bytes(self) -> int:
-        """Bytes that arrays hold."""
-        return self._record.used_bytes
-
-    def total_bytes(self) -> int:
-        """Bytes that the pool has taken from the device: it gives back only when told."""
-        return self._record.total_bytes
-
-    def free_bytes(self) -> int:
-        """Bytes that the pool keeps for later."""
-        return self._record.total_bytes - self._record.used_bytes
-
-    def n_free_blocks(self) -> int:
-        """Blocks that the pool keeps for later: one, of all bytes."""
-        return int(self.free_bytes() > 0)
-
-    def free_all_blocks(self, stream: Any = None) -> None:
-        """Give what no array holds back to the device."""
-        self._record.total_bytes = self._record.used_bytes
-
-    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
-        """Limit what arrays may hold, in bytes or as a part of the device's; 0: no limit."""
-        if size is not None and fraction is not None:
-            raise ValueError("size and fraction cannot be specified at the same time")
-        self._record.limit = int(fraction * TOTAL) if fraction is not None else size or 0
-
-    def get_limit(self) -> int:
-        """Return the limit, 0 for none."""
-        return self._record.limit
 
 
 class Device:
@@ -103,7 +65,7 @@ class Device:
     @property
     def mem_info(self) -> tuple[int, int]:
         """Bytes that are free, and all."""
-        return TOTAL - self._record.total_bytes, TOTAL
+        return TOTAL - self._record.pool.total_bytes(), TOTAL
 
     @property
     def attributes(self) -> dict[str, int]:
@@ -123,15 +85,7 @@ class Device:
         self._record.queues.synchronize("device.synchronize")
 
 
-def memory_pools(record: Record) -> tuple[MemoryPool, SimpleNamespace]:
-    """Return the device's pool, and that of pinned memory."""
-    pinned = SimpleNamespace(free_all_blocks=lambda: None, n_free_blocks=lambda: 0)
-    return MemoryPool(record), pinned
-
-
-def cuda_namespace(
-    record: Record, pool: MemoryPool, out_of_memory: type[Exception]
-) -> SimpleNamespace:
+def cuda_namespace(record: Record, out_of_memory: type[Exception]) -> SimpleNamespace:
     """Return the stand-in for ``cupy.cuda``."""
     queues = record.queues
     device: Any = type("Device", (Device,), {"_record": record})
@@ -156,7 +110,7 @@ def cuda_namespace(
         Stream=queues.Stream,
         Event=queues.Event,
         Graph=queues.Graph,
-        MemoryPool=lambda *arguments: pool,
+        MemoryPool=lambda *arguments: record.pool,
         alloc_pinned_memory=lambda size: memoryview(bytearray(size)),
         get_current_stream=lambda: queues.current,
         get_elapsed_time=lambda start, end: 1e3 * (end._time - start._time),

@@ -16,7 +16,7 @@ from helixml.testing.cuemu.cupy_stand_in.calculation import (
     refuse_keywords,
 )
 from helixml.testing.cuemu.cupy_stand_in.creation import Creation
-from helixml.testing.cuemu.cupy_stand_in.device import cuda_namespace, memory_pools
+from helixml.testing.cuemu.cupy_stand_in.device import cuda_namespace
 from helixml.testing.cuemu.cupy_stand_in.elementwise import ElementwiseKernel, ReductionKernel
 from helixml.testing.cuemu.cupy_stand_in.kernels import RawKernel, RawModule
 from helixml.testing.cuemu.cupy_stand_in.record import Record
@@ -46,10 +46,10 @@ class StandIn(Creation):
         of_arrays = {"_array_type": self.ndarray}
         self.ElementwiseKernel = type("ElementwiseKernel", (ElementwiseKernel,), of_arrays)
         self.ReductionKernel = type("ReductionKernel", (ReductionKernel,), of_arrays)
-        pool, pinned = memory_pools(record)
-        self.get_default_memory_pool = lambda: pool
+        pinned = SimpleNamespace(free_all_blocks=lambda: None, n_free_blocks=lambda: 0)
+        self.get_default_memory_pool = lambda: record.pool
         self.get_default_pinned_memory_pool = lambda: pinned
-        self.cuda = cuda_namespace(record, pool, OutOfMemoryError)
+        self.cuda = cuda_namespace(record, OutOfMemoryError)
         self.cupyx = SimpleNamespace(
             scatter_add=self._scatter(np.add),
             scatter_max=self._scatter(np.maximum),

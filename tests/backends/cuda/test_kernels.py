@@ -1,0 +1,89 @@
+"""All that is asked of every kernel, from the table of kernel_cases.py."""
+
+import shutil
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from helixml import dtypes
+from helixml.backends.cuda import kernels
+from helixml.backends.cuda.launch import options, read
+from helixml.errors import MissingDependencyError
+from helixml.testing import cuemu
+from helixml.testing.cuemu import mutation, nvrtc, sanitizers
+from required import require
+
+from .kernel_cases import SOURCES, check, kernels_of
+
+CASES = Path(__file__).with_name("kernel_cases.py")
+needs_compiler = pytest.mark.skipif(
+    not shutil.which("g++"), reason="the emulator compiles kernels by g++"
+)
+each_file = pytest.mark.parametrize("file", SOURCES)
+
+
+def test_every_kernel_of_every_file_is_in_the_table():
+    names = [path.name for path in files(kernels).iterdir()]
+    assert sorted(SOURCES) == sorted(n.removesuffix(".cu") for n in names if n.endswith(".cu"))
+    for file, source in SOURCES.items():
+        named = set(chain.from_iterable(call.kernels.split() for call in source.cases))
+        assert named == kernels_of(file), file
+
+
+@needs_compiler
+@each_file
+@pytest.mark.parametrize("order", ["forward", "reverse", "random"])
+def test_kernels_are_right_in_any_order_of_threads(file, order):
+    with cuemu.order(order, 3):
+        check(file)
+
+
+@pytest.mark.slow
+@needs_compiler
+@each_file
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+def test_there_is_no_race_and_no_touch_outside(file, sanitizer):
+    (outcome,) = sanitizers.check(CASES, names=[f"check_{file}"], sanitizers=[sanitizer])
+    assert outcome.clean, outcome.summary or outcome.report
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("file", [f for f in SOURCES if mutation.barriers(read(f"{f}.cu"))])
+def test_each_barrier_is_missed_unless_it_is_needless(file):
+    source = mutation.digest(read(f"{file}.cu"))
+    mutants = sanitizers.mutate(
+        CASES, names=[f"check_{file}"], sanitizers=["thread"], sources=[source]
+    )
+    unmissed = {mutant.barrier.number for mutant in mutants if not mutant.red}
+    assert unmissed == set(SOURCES[file].needless)
+
+
+def cost(file, dtype, constants, architecture):
+    """Return what NVIDIA's compiler makes of a file's kernels."""
+    try:
+        nvrtc.find_nvrtc()
+    except MissingDependencyError as error:
+        require("nvrtc", str(error))
+    given = options(dtype, constants)
+    return nvrtc.compile_source(read(f"{file}.cu"), given, architecture=architecture).kernels
+
+
+@pytest.mark.slow
+@each_file
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+def test_nvidias_compiler_keeps_kernels_in_registers(file, architecture):
+    source = SOURCES[file]
+    for dtype in dtypes.FLOATS if architecture == "sm_80" else [dtypes.float32]:
+        for constants in source.variants(dtype):
+            for kernel in cost(file, dtype, constants, architecture):
+                spilled = kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes
+                assert max(spilled) <= source.spilled, (dtype, constants, kernel)
+                assert kernel.registers <= source.registers, (dtype, constants, kernel)
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=str)
+def test_a_kernel_compiles_for_each_dtype(dtype):
+    assert {k.name for k in cost("column_sums", dtype, {}, "sm_80")} == {"column_sums"}
