@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import helixml as hx
 from helixml.errors import ShapeError, ValueRangeError
+from helixml.nn.state_space import to_pairs
 
 __all__ = ["fit_exponentials", "run_exponentials"]
 
@@ -41,7 +42,7 @@ def run_exponentials(
     Notes
     -----
     Powers are taken of the exponents, not of one another: they are off by a share of \|s\| l eps.
-    They hold d n (l + 1) complex numbers, whatever the batch.
+    With a state they hold d n (l + 1) complex numbers, whatever the batch.
     """
     l = u.shape[2]
     wanted = (u.shape[0], *exponents.shape, 2)
@@ -50,12 +51,12 @@ def run_exponentials(
             f"exponential sums: the state is {state.shape}, it must be {wanted}. "
             "Hint: start with init_state(batch)."
         )
-    steps = hx.arange(l + 1, dtype=hx.real(exponents).dtype, device=u.device)
-    powers = hx.exp(hx.expand_dims(exponents, 2) * steps)  # (d, n, l + 1)
-    taps = hx.real(hx.einsum("dn,dnl->dl", weights, powers[:, :, :l]))
+    taps = hx.exponential_sum(to_pairs(weights), to_pairs(exponents), length=l)
     y = hx.fft_conv(u, taps)
     if state is None:
         return y, None
+    steps = hx.arange(l + 1, dtype=hx.real(exponents).dtype, device=u.device)
+    powers = hx.exp(hx.expand_dims(exponents, 2) * steps)  # (d, n, l + 1)
     x = state[..., 0] + 1j * state[..., 1]  # (b, d, n)
     y = y + hx.real(hx.einsum("bdn,dnl->bdl", x * weights, powers[:, :, 1:]))
     arrived = hx.einsum("bdl,dnl->bdn", u, hx.flip(powers[:, :, :l], axis=2))

@@ -149,9 +149,13 @@ class S4D(ChannelSystems):
 
     def _sums(self, c: hx.Tensor, length: int) -> hx.Tensor:
         """Return 2 Re sum_n c_n A_n^t for each t < length: (..., d, n) to (..., d, length)."""
+        if self.discretisation == "zoh":
+            A, dt = self._continuous()
+            y: hx.Tensor = hx.exponential_sum(to_pairs(2 * c), to_pairs(dt * A), length=length)
+            return y
         fine, coarse = self._tables(length)
         left = (hx.expand_dims(c, -1) * coarse).mT  # (..., d, rows, n)
-        y: hx.Tensor = 2 * (hx.real(left) @ hx.real(fine) - hx.imag(left) @ hx.imag(fine))
+        y = 2 * (hx.real(left) @ hx.real(fine) - hx.imag(left) @ hx.imag(fine))
         return y.reshape(*c.shape[:-1], y.shape[-2] * y.shape[-1])[..., :length]
 
     def kernel(self, length: int) -> hx.Tensor:

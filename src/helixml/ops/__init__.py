@@ -217,6 +217,7 @@ from helixml.ops.trigonometric import (
 from helixml.ops.update import (
     adamw_,
     adamw_many_,
+    lion_many_,
     norm_many,
     scale_many_,
     sgd_,
@@ -416,6 +417,7 @@ __all__ = [
     "linear",
     "linear_scan",
     "linspace",
+    "lion_many_",
     "log",
     "log1p",
     "log2",

@@ -21,8 +21,10 @@ _FILES = {
     "diagonals": "block_diag diag diag_embed diagflat vander",
     "distances": "cdist pdist renorm",
     "entropy": "log_sigmoid logit xlogy",
+    "exponential_sums": "exponential_sum",
     "gamma": "digamma gammaln lgamma",
     "grids": "geomspace logspace ravel_multi_index tri tril_indices triu_indices unravel_index",
+    "hybrid": "scan_attention",
     "long_convolution": "fft_conv",
     "loss": (
         "binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss huber_loss "

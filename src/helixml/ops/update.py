@@ -18,7 +18,7 @@ from helixml._core.tensor import Tensor
 from helixml.dtypes import check_floating
 from helixml.errors import DTypeError, InplaceError, ShapeError, ValueRangeError
 from helixml.ops.creation import zeros
-from helixml.ops.elementwise import sqrt, square
+from helixml.ops.elementwise import sign, sqrt, square
 from helixml.ops.movement import stack
 from helixml.ops.reduction import sum as total
 
@@ -495,6 +495,96 @@ def _():
     yield Failure(
         lambda: sgd_many_([x, x], [z, z], [None, None], **options), ValueRangeError, r"twice"
     )
+
+
+def _lion_many_oracle(params, grads, ms, lr, beta1, beta2, weight_decay):
+    steps = [np.sign(m + (1 - beta1) * (g - m)) for g, m in zip(grads, ms, strict=True)]
+    moved = [p - lr * (s + weight_decay * p) for p, s in zip(params, steps, strict=True)]
+    return [*moved, *(m + (1 - beta2) * (g - m) for g, m in zip(grads, ms, strict=True))]
+
+
+@fused(writes=("params", "ms"), oracle=_lion_many_oracle)
+def lion_many_(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    ms: Sequence[Tensor],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+):
+    """Take one step of Lion for each of many tensors, in place.
+
+    p = p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p),  m = beta2 m + (1 - beta2) g
+
+    Parameters
+    ----------
+    params, grads, ms : sequences of one length; at each position Tensors of one shape. ``params``
+        and ``ms`` are overwritten.
+    lr, beta1, beta2, weight_decay : float, the same for all.
+
+    Raises
+    ------
+    ShapeError : lengths or shapes differ. ValueRangeError : a beta is not in [0, 1), or a tensor
+    stands twice among those to be written.
+
+    References
+    ----------
+    Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2.
+
+    Examples
+    --------
+    >>> import helixml as hx
+    >>> w, m = hx.tensor([1.0, 2.0]), hx.zeros((2,))
+    >>> grads = [hx.tensor([3.0, -4.0])]
+    >>> hx.ops.lion_many_([w], grads, [m], lr=0.5, beta1=0.9, beta2=0.99, weight_decay=0.0)
+    >>> w
+    tensor([0.5, 2.5])
+    """
+    for param, grad, m in zip(params, grads, ms, strict=True):
+        direction = sign(beta1 * m + (1 - beta1) * grad)
+        param.assign_(param * (1 - lr * weight_decay) - lr * direction)
+        m.assign_(beta2 * m + (1 - beta2) * grad)
+
+
+@lion_many_.check
+def _(params, grads, ms, beta1, beta2, **_):
+    _check_many("lion_many_", ("params", "ms"), params=params, grads=grads, ms=ms)
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        raise ValueRangeError(f"lion_many_: beta1={beta1}, beta2={beta2} must lie in [0, 1).")
+
+
+lion_many_.flops(lambda params: 10 * sum(param.size for param in params))
+
+
+@lion_many_.samples
+def _():
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+    shapes = ((3, 4), (), (5,), (0, 2))
+    for chosen, kind in ((shapes, "f"), (shapes[:1], "f"), (shapes, "c")):
+        operands = [_each(*chosen) for _ in range(3)]
+        yield sample(*operands, kinds=kind, value_only=True, **settings)
+
+
+@lion_many_.errors
+def _():
+    x, y, z = (zeros((2,)) for _ in range(3))
+    options = {"lr": 1.0, "beta1": 0.9, "beta2": 0.9, "weight_decay": 0.0}
+    for call, error, pattern in (
+        (lambda: lion_many_([x], [y], [], **options), ShapeError, r"1 params, 1 grads, 0 ms"),
+        (
+            lambda: lion_many_([x], [zeros((3,))], [z], **options),
+            ShapeError,
+            r"grads\[0\] is \(3,\)",
+        ),
+        (lambda: lion_many_([x], [y], [x], **options), ValueRangeError, r"is written twice"),
+        (
+            lambda: lion_many_([x], [y], [z], **{**options, "beta2": 1.0}),
+            ValueRangeError,
+            r"beta2=1.0 must lie in",
+        ),
+    ):
+        yield Failure(call, error, pattern)
 
 
 # The norm of many tensors, and their scaling

@@ -70,10 +70,13 @@ class Lion(Optimizer):
         step: int,
     ) -> None:
         """Update parameters of a group."""
-        lr, decay = settings["lr"], settings["weight_decay"]
         beta1, beta2 = settings["betas"]
-        for p, g, state in zip(parameters, gradients, states, strict=True):
-            m = state["m"]
-            direction = hx.sign(beta1 * m + (1 - beta1) * g)
-            p.assign_(p * (1 - lr * decay) - lr * direction)
-            m.assign_(beta2 * m + (1 - beta2) * g)
+        hx.ops.lion_many_(
+            parameters,
+            gradients,
+            [state["m"] for state in states],
+            lr=settings["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=settings["weight_decay"],
+        )

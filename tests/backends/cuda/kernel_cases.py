@@ -171,7 +171,8 @@ def recurrences(dtype):
 
 def heads(dtype):
     for name in ("attention", "pull_queries", "pull_keys"):
-        yield attention._constants(name, 64, 64, np.dtype(dtype))
+        for steps in (False, True):
+            yield attention._constants(name, 64, 64, np.dtype(dtype), steps)
 
 
 def transforms(dtype):
@@ -182,6 +183,23 @@ def transforms(dtype):
 def stored(dtype):
     for kind in (0, 1, 2) if dtype in WIDE else (0, 2):
         yield {"KIND": kind, "PACKED": 1, "VECTORS": 4, "THREADS": 128}
+
+
+def tiles(dtype):
+    return [{"OWN": own} for own in ((1, 2) if dtype == dtypes.float64 else (1, 2, 4))]
+
+
+def scan_attention(x, norm, weight, A, out, D, bias):
+    return hx.scan_attention(x, norm, weight, -hx.abs(A), out, D, bias, heads=2, key_heads=1)
+
+
+def dual(x, dt, A, B, C, D, state):
+    options = {"chunk_size": 8, "return_last_state": True}
+    return hx.ssd(x, hx.abs(dt), -hx.abs(A), B, C, D, state, **options)
+
+
+def exponentials(weights, rates):
+    return hx.exponential_sum(weights, -hx.abs(rates), length=1100)
 
 
 def adamw(p, g, m, v):
@@ -195,6 +213,11 @@ def sgd(p, g, v, momentum=0.0):
     moving = [v] if momentum else [None]
     hx.sgd_many_([p], [g], moving, lr=0.1, momentum=momentum, nesterov=True, weight_decay=0.1)
     return p, v
+
+
+def lion(p, g, m):
+    hx.lion_many_([p], [g], [m], lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.1)
+    return p, m
 
 
 def scaled(x):
@@ -237,7 +260,13 @@ SOURCES: dict[str, Source] = {
                 "attention pulled_means pull_queries pull_keys",
                 lambda q, k, v: hx.attention(q, k, v, causal=True, offset=50),
                 *((1, 2, 20, 5), (1, 1, 70, 5), (1, 1, 70, 4)),
-            )
+            ),
+            case(
+                "attention pulled_means pull_queries pull_keys",
+                scan_attention,
+                *((1, 40, 6), (6,), (36, 6), (8, 2), (4, 8), (8,), (8,)),
+                settings=ONE_BLOCK,
+            ),
         ],
         registers=120,
         spilled=40,
@@ -276,6 +305,10 @@ SOURCES: dict[str, Source] = {
         ],
         registers=104,
         variants=lambda dtype: ROWS,
+    ),
+    "exponential_sum": Source(
+        [case("exponential_sum pull_moments pull_terms", exponentials, (1, 40, 2), (1, 40, 2))],
+        registers=128,
     ),
     "fft_conv": Source(
         [
@@ -400,6 +433,19 @@ SOURCES: dict[str, Source] = {
         registers=80,
         variants=lambda dtype: ROWS,
     ),
+    "state_space_dual": Source(
+        [
+            case(
+                "chunk_sums pass_states chunk_outputs pull_channels pull_states pull_rates",
+                dual,
+                *((1, 13, 2, 17), (1, 13, 2), (2,), (1, 13, 1, 17), (1, 13, 1, 17), (2,)),
+                (1, 2, 17, 17),
+                settings=ONE_BLOCK,
+            ),
+        ],
+        registers=255,
+        variants=tiles,
+    ),
     "stored_linear": Source(
         [
             case(
@@ -429,6 +475,7 @@ SOURCES: dict[str, Source] = {
             case("adamw", adamw, *(ENTRIES,) * 4, pulls=False),
             case("sgd", sgd, *(ENTRIES,) * 3, pulls=False),
             case("sgd_momentum", partial(sgd, momentum=0.9), *(ENTRIES,) * 3, pulls=False),
+            case("lion", lion, *(ENTRIES,) * 3, pulls=False),
             case("scale", scaled, ENTRIES, pulls=False),
             case("squares root", lambda x, y: hx.norm_many([x, y]), (40_000,), (3,), pulls=False),
         ],

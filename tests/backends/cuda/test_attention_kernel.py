@@ -63,6 +63,38 @@ def check(cp, hosts, **attributes):
         close(x, goal, 16 * hosts[1].shape[2])
 
 
+def by_steps(cp, x):
+    """Return (b, h, l, d) as a view of (b, l, h, d)."""
+    return cp.asarray(np.ascontiguousarray(x.swapaxes(-3, -2))).swapaxes(-3, -2)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("lay_cotangent", [by_steps, lambda cp, x: cp.asarray(x)])
+def test_heads_that_lie_side_by_side_are_read_as_they_are(cp, order, groups, lay_cotangent):
+    hosts = arrays(2, 3, groups, 21, 37, 6, 5)
+    band = {"causal": True, "offset": 16}
+    q, k, v = (by_steps(cp, x) for x in hosts[:3])
+    attention = Attention(cp)
+    (y,), residuals = attention.forward(q, k, v, **band)
+    inputs, needs = [q, k, v, None, None], [True, True, True, False, False]
+    found = attention.backward((lay_cotangent(cp, hosts[3]),), needs, inputs, residuals, **band)
+    for x, goal in zip((y, *found[:3]), written_out(*hosts, **band), strict=True):
+        assert x.swapaxes(-3, -2).flags.c_contiguous
+        close(x, goal, 16 * 37)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("lay", [by_steps, lambda cp, x: cp.asarray(x)])
+def test_what_is_added_is_added_once(cp, dtype, lay, alone):
+    hosts = arrays(1, 2, 2, 21, 21, 4, 5, dtype)
+    y, total, _ = Attention(cp).run(*(lay(cp, x) for x in hosts), causal=True, alone=alone)
+    goal, *_ = written_out(*wide(*hosts), causal=True)
+    close(total, goal + wide(hosts[3])[0], 16 * 21)
+    assert (y is not None) == alone
+    if alone:
+        close(y, goal, 16 * 21)
+
+
 @pytest.mark.parametrize("band", [{}, {"causal": True, "window": 9, "offset": 3}], ids=str)
 def test_outputs_and_gradients_in_any_order_of_threads(cp, dtype, order, band):
     check(cp, arrays(1, 2, 1, 21, 37, 6, 5, dtype), **band)

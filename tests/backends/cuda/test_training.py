@@ -97,6 +97,18 @@ def test_a_training_step_waits_for_the_device_only_where_its_loss_is_read(device
     assert sum(cp.cuemu.synchronizations.values()) == sum(before.values()) + 1
 
 
+def test_copies_to_the_device_wait_for_nothing(device, cp):
+    if not hasattr(cp, "cuemu"):
+        pytest.skip("a GPU counts no waits")
+    host = np.arange(6.0)
+    x = hx.tensor(host)
+    before = dict(cp.cuemu.synchronizations)
+    moved, made = x.to(device), hx.tensor(host, device=device)
+    host[:] = -1  # what is on its way has been copied
+    assert dict(cp.cuemu.synchronizations) == before
+    assert (moved + made).tolist() == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+
+
 def test_dropout_drops_what_it_drops_on_the_cpu(device):
     x = hx.ones((5, 9))
     goal = hx.random.dropout(x, 0.4, rng=hx.random.Rng(1))

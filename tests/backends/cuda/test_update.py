@@ -55,6 +55,25 @@ def test_sgd_steps_many_parameters(cp, backend, dtype, momentum, nesterov):
         close(arrays[0][at], p - 0.1 * g)
 
 
+def test_lion_steps_many_parameters(cp, backend, dtype):
+    hosts = [[random(s, dtype, i + 9 * k) for i, s in enumerate(SHAPES)] for k in range(3)]
+    arrays = [lists(cp, kind) for kind in hosts]
+    backend.kernels["lion_many_"].function(*arrays, lr=0.1, beta1=0.75, beta2=0.5, weight_decay=0.1)
+    for at in range(len(SHAPES)):
+        p, g, m = wide(*(kind[at] for kind in hosts))
+        close(arrays[0][at], p - 0.1 * (np.sign(0.75 * m + 0.25 * g) + 0.1 * p))
+        close(arrays[2][at], 0.5 * m + 0.5 * g)
+        assert arrays[1][at].get().tobytes() == hosts[1][at].tobytes()
+
+
+def test_lion_stays_where_nothing_pulls_and_shows_what_is_no_number(cp, backend):
+    p, g, m = (cp.asarray(np.array(x, np.float32)) for x in ([1, 2], [0, np.nan], [0, 1]))
+    backend.kernels["lion_many_"].function(
+        [p], [g], [m], lr=0.1, beta1=0.9, beta2=0.9, weight_decay=0.0
+    )
+    np.testing.assert_array_equal(p.get(), np.array([1, np.nan], np.float32))
+
+
 def test_a_step_writes_through_strides(cp, backend):
     host, g = random((4, 6), np.float32), random((6, 4), np.float32, 1)
     param = cp.asarray(host)

@@ -27,6 +27,7 @@ _KERNELS = (
     *("norm", "softmax", "activation", "binary", "update"),
     *("selective_scan", "causal_conv1d", "attention", "fft_conv"),
     *("linear", "stored_linear", "mamba_step"),
+    *("state_space_dual", "exponential_sum", "scan_attention"),
 )
 # Modules with a function `functions(cp)`, which gives functions of the backend itself.
 _FUNCTIONS = ("activation", "binary", "summing", "gather", "philox", "linear_scan")

@@ -11,11 +11,19 @@
 // Threads form a square of SIDE by SIDE. Thread (y, x) has the rows y, y + SIDE, ... of a tile and
 // the columns x, x + SIDE, ...: whoever has a row sits in one half of a warp.
 //
-// The launcher defines WIDTH (of queries and keys), DEPTH (of values), ROWS and KEYS.
+// The launcher defines WIDTH (of queries and keys), DEPTH (of values), ROWS, KEYS and STEPS_FIRST:
+// whether heads lie side by side in each step, (b, l, heads, width), or one behind the other,
+// (b, heads, l, width).
 #include "prelude.cuh"
 
 #define SIDE 16
 #define THREADS (SIDE * SIDE)
+// Strides take registers: with 64 of them, for four blocks at once, some would be in memory
+#if STEPS_FIRST
+#define BOUNDS THREADS, 3
+#else
+#define BOUNDS THREADS
+#endif
 #define OWN_ROWS (ROWS / SIDE)
 #define OWN_KEYS (KEYS / SIDE)
 #define OWN_WIDTH ((WIDTH + SIDE - 1) / SIDE)
@@ -26,15 +34,23 @@
 // Lengths, heads of queries and of keys, and the keys that query 0 sees
 struct Sizes { int l, m, heads, key_heads, first, last; };
 
+// Where the first row of a head lies, of `heads` heads of `length` rows, and how far the next is
+template <int WIDE>
+__device__ __forceinline__ long long place(long long head, int heads, int length)
+{
+    return (STEPS_FIRST ? head / heads * heads * length + head % heads : head * length) * WIDE;
+}
+__device__ __forceinline__ int step_of(int heads) { return STEPS_FIRST ? heads : 1; }
+
 // Rows of memory from `start` on, multiplied; zeros behind the end and in the last columns
 template <int COUNT, int LENGTH>
 __device__ __forceinline__ void read_tile(
-    ACCUM* tile, const SCALAR* rows, int start, int end, ACCUM factor)
+    ACCUM* tile, const SCALAR* rows, int start, int end, int step, ACCUM factor)
 {
     for (int i = threadIdx.x; i < COUNT * LENGTH; i += THREADS) {
         int row = i / LENGTH, column = i % LENGTH;
         tile[row * (LENGTH + 1) + column] = start + row < end
-            ? factor * load(rows + (long long)(start + row) * LENGTH + column) : (ACCUM)0;
+            ? factor * load(rows + (long long)(start + row) * step * LENGTH + column) : (ACCUM)0;
     }
 }
 
@@ -111,9 +127,12 @@ __device__ __forceinline__ void add_weighted(
     }
 }
 
+// With `added`, rows like those written, their sums go to `sums`.
 template <int LENGTH, int OWN_TOTALS>
 __device__ __forceinline__ void write_tile(
-    SCALAR* rows, int start, int end, const ACCUM (&totals)[OWN_TOTALS][(LENGTH + SIDE - 1) / SIDE])
+    SCALAR* rows, int start, int end, int step,
+    const ACCUM (&totals)[OWN_TOTALS][(LENGTH + SIDE - 1) / SIDE], const SCALAR* added = 0,
+    SCALAR* sums = 0)
 {
     int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
 #pragma unroll
@@ -121,17 +140,22 @@ __device__ __forceinline__ void write_tile(
 #pragma unroll
         for (int c = 0; c < (LENGTH + SIDE - 1) / SIDE; c++) {
             int row = start + y + i * SIDE, column = x + c * SIDE;
-            if (row < end && column < LENGTH)
-                store(rows + (long long)row * LENGTH + column, totals[i][c]);
+            if (row >= end || column >= LENGTH) continue;
+            long long at = (long long)row * step * LENGTH + column;
+            if (rows) store(rows + at, totals[i][c]);
+            if (added) store(sums + at, totals[i][c] + load(added + at));
         }
 }
 
 // q: (b, heads, l, WIDTH), k: (b, key_heads, m, WIDTH), v: (b, key_heads, m, DEPTH), y: (b, heads,
-// l, DEPTH), logarithms: (b, heads, l). Shared: tiles of q, of k or v, of weights.
-extern "C" __global__ void __launch_bounds__(THREADS) attention(
+// l, DEPTH), or with STEPS_FIRST (b, l, heads, WIDTH) and so on; logarithms: (b, heads, l). With
+// `added`, which lies as y does, with_added = y + added; then y may be null. Shared: tiles of q, of k
+// or v, of weights.
+extern "C" __global__ void __launch_bounds__(BOUNDS) attention(
     const SCALAR* __restrict__ q, const SCALAR* __restrict__ k, const SCALAR* __restrict__ v,
-    SCALAR* __restrict__ y, ACCUM* __restrict__ logarithms, ACCUM scale, int l, int m, int heads,
-    int key_heads, int first, int last)
+    SCALAR* __restrict__ y, const SCALAR* __restrict__ added, SCALAR* __restrict__ with_added,
+    ACCUM* __restrict__ logarithms, ACCUM scale, int l, int m, int heads, int key_heads, int first,
+    int last)
 {
     extern __shared__ ACCUM shared[];
     const int longest = WIDTH > DEPTH ? WIDTH : DEPTH;
@@ -142,11 +166,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(
     int tiles = (l + ROWS - 1) / ROWS, start = blockIdx.x % tiles * ROWS;
     long long head = blockIdx.x / tiles;
     long long key_head = head / heads * key_heads + head % heads / (heads / key_heads);
-    k += key_head * m * WIDTH;
-    v += key_head * m * DEPTH;
+    k += place<WIDTH>(key_head, key_heads, m);
+    v += place<DEPTH>(key_head, key_heads, m);
     int x = threadIdx.x % SIDE, row = threadIdx.x / SIDE;
 
-    read_tile<ROWS, WIDTH>(queries, q + head * l * WIDTH, start, l, scale * LOG2_E);
+    read_tile<ROWS, WIDTH>(queries, q + place<WIDTH>(head, heads, l), start, l, step_of(heads),
+        scale * LOG2_E);
     ACCUM totals[OWN_ROWS][OWN_DEPTH], largest[OWN_ROWS], sums[OWN_ROWS];
 #pragma unroll
     for (int i = 0; i < OWN_ROWS; i++) {
@@ -158,7 +183,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(
     int behind = min(m, start + ROWS + last);
     for (int key = max(0, start + first); key < behind; key += KEYS) {
         __syncthreads();  // weights and values have been read
-        read_tile<KEYS, WIDTH>(tile, k, key, m, 1);
+        read_tile<KEYS, WIDTH>(tile, k, key, m, step_of(key_heads), 1);
         __syncthreads();
         ACCUM scores[OWN_ROWS][OWN_KEYS];
         products<WIDTH>(queries, tile, scores);
@@ -185,7 +210,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(
             for (int c = 0; c < OWN_DEPTH; c++) totals[i][c] *= kept;
         }
         __syncthreads();  // keys have been read
-        read_tile<KEYS, DEPTH>(tile, v, key, m, 1);
+        read_tile<KEYS, DEPTH>(tile, v, key, m, step_of(key_heads), 1);
         __syncthreads();
         add_weighted<KEYS, DEPTH>(totals, weights, KEYS + 1, 1, tile);
     }
@@ -198,13 +223,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(
         if (x == 0 && query < l)
             logarithms[head * l + query] = blind ? (ACCUM)0 : largest[i] + log2(sums[i]);
     }
-    write_tile<DEPTH>(y + head * l * DEPTH, start, l, totals);
+    long long at = place<DEPTH>(head, heads, l);
+    write_tile<DEPTH>(y ? y + at : 0, start, l, step_of(heads), totals, added ? added + at : 0,
+        with_added ? with_added + at : 0);
 }
 
-// means[i] = g_i . y_i of each query; a warp has one.
+// means[i] = g_i . y_i of each query, (b, heads, l); a warp has one.
 extern "C" __global__ void __launch_bounds__(THREADS) pulled_means(
     const SCALAR* __restrict__ g, const SCALAR* __restrict__ y, ACCUM* __restrict__ means,
-    long long queries)
+    long long queries, int l, int heads)
 {
     long long query = position() / WARP;
     if (query >= queries) return;
@@ -214,6 +241,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) pulled_means(
 #pragma unroll
     for (int distance = WARP / 2; distance > 0; distance /= 2)
         sum += __shfl_xor_sync(ALL_LANES, sum, distance);
+    if (STEPS_FIRST) {
+        long long line = query / heads;
+        query = (line / l * heads + query % heads) * l + line % l;
+    }
     if (threadIdx.x % WARP == 0) means[query] = sum;
 }
 
@@ -260,11 +291,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pull_queries(
     int tiles = (l + ROWS - 1) / ROWS, start = blockIdx.x % tiles * ROWS;
     long long head = blockIdx.x / tiles;
     long long key_head = head / heads * key_heads + head % heads / (heads / key_heads);
-    k += key_head * m * WIDTH;
-    v += key_head * m * DEPTH;
+    k += place<WIDTH>(key_head, key_heads, m);
+    v += place<DEPTH>(key_head, key_heads, m);
 
-    read_tile<ROWS, WIDTH>(queries, q + head * l * WIDTH, start, l, scale * LOG2_E);
-    read_tile<ROWS, DEPTH>(cotangents, g + head * l * DEPTH, start, l, 1);
+    read_tile<ROWS, WIDTH>(queries, q + place<WIDTH>(head, heads, l), start, l, step_of(heads),
+        scale * LOG2_E);
+    read_tile<ROWS, DEPTH>(
+        cotangents, g + place<DEPTH>(head, heads, l), start, l, step_of(heads), 1);
     ACCUM totals[OWN_ROWS][OWN_WIDTH];
 #pragma unroll
     for (int i = 0; i < OWN_ROWS; i++)
@@ -273,8 +306,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pull_queries(
     int behind = min(m, start + ROWS + last);
     for (int key = max(0, start + first); key < behind; key += KEYS) {
         __syncthreads();
-        read_tile<KEYS, WIDTH>(keys, k, key, m, 1);
-        read_tile<KEYS, DEPTH>(values, v, key, m, 1);
+        read_tile<KEYS, WIDTH>(keys, k, key, m, step_of(key_heads), 1);
+        read_tile<KEYS, DEPTH>(values, v, key, m, step_of(key_heads), 1);
         __syncthreads();
         pull_scores(sizes, queries, keys, cotangents, values, start, key, logarithms + head * l,
             means + head * l, 0, slopes);
@@ -285,7 +318,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pull_queries(
     for (int i = 0; i < OWN_ROWS; i++)
 #pragma unroll
         for (int c = 0; c < OWN_WIDTH; c++) totals[i][c] *= scale;
-    write_tile<WIDTH>(gq + head * l * WIDTH, start, l, totals);
+    write_tile<WIDTH>(gq + place<WIDTH>(head, heads, l), start, l, step_of(heads), totals);
 }
 
 // gk_j = scale sum_i (slope of s_j) q_i and gv_j = sum_i P_j g_i, over the queries of all heads that
@@ -309,8 +342,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) pull_keys(
     int share = heads / key_heads;
     long long first_head = key_head / key_heads * heads + key_head % key_heads * share;
 
-    read_tile<KEYS, WIDTH>(keys, k + key_head * m * WIDTH, start, m, 1);
-    read_tile<KEYS, DEPTH>(values, v + key_head * m * DEPTH, start, m, 1);
+    read_tile<KEYS, WIDTH>(keys, k + place<WIDTH>(key_head, key_heads, m), start, m,
+        step_of(key_heads), 1);
+    read_tile<KEYS, DEPTH>(values, v + place<DEPTH>(key_head, key_heads, m), start, m,
+        step_of(key_heads), 1);
     ACCUM of_keys[OWN_KEYS][OWN_WIDTH], of_values[OWN_KEYS][OWN_DEPTH];
 #pragma unroll
     for (int i = 0; i < OWN_KEYS; i++) {
@@ -323,8 +358,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) pull_keys(
     for (long long head = first_head; head < first_head + share; head++) {
         for (int query = max(0, start - last); query < behind; query += ROWS) {
             __syncthreads();
-            read_tile<ROWS, WIDTH>(queries, q + head * l * WIDTH, query, l, scale * LOG2_E);
-            read_tile<ROWS, DEPTH>(cotangents, g + head * l * DEPTH, query, l, 1);
+            read_tile<ROWS, WIDTH>(queries, q + place<WIDTH>(head, heads, l), query, l,
+                step_of(heads), scale * LOG2_E);
+            read_tile<ROWS, DEPTH>(cotangents, g + place<DEPTH>(head, heads, l), query, l,
+                step_of(heads), 1);
             __syncthreads();
             pull_scores(sizes, queries, keys, cotangents, values, query, start,
                 logarithms + head * l, means + head * l, weights, slopes);
@@ -337,6 +374,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) pull_keys(
     for (int i = 0; i < OWN_KEYS; i++)
 #pragma unroll
         for (int c = 0; c < OWN_WIDTH; c++) of_keys[i][c] *= LN_2;  // queries are scaled already
-    write_tile<WIDTH>(gk + key_head * m * WIDTH, start, m, of_keys);
-    write_tile<DEPTH>(gv + key_head * m * DEPTH, start, m, of_values);
+    write_tile<WIDTH>(
+        gk + place<WIDTH>(key_head, key_heads, m), start, m, step_of(key_heads), of_keys);
+    write_tile<DEPTH>(
+        gv + place<DEPTH>(key_head, key_heads, m), start, m, step_of(key_heads), of_values);
 }

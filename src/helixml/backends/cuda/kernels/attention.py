@@ -86,12 +86,57 @@ class Attention:
         outputs : y (..., h, l, e).
         residuals : y again; the base 2 logarithms of the sums that weights were divided by.
         """
-        cp = self._cp
-        y = cp.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
-        logarithms = cp.empty(q.shape[:-1], dtypes.accumulation(q.dtype))
-        arrays = [*(dense(cp, x) for x in (q, k, v)), y, logarithms]
-        self._launch("attention", q, k, v, arrays, causal, window, scale, offset)
+        y, _, logarithms = self.run(
+            q, k, v, causal=causal, window=window, scale=scale, offset=offset
+        )
         return (y,), (y, logarithms)
+
+    def run(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        added: Array | None = None,
+        *,
+        causal: bool = False,
+        window: int | None = None,
+        scale: float | None = None,
+        offset: int = 0,
+        alone: bool = True,
+    ) -> tuple[Array, Array, Array]:
+        """Return y, y + ``added`` and the logarithms; None for what is not asked for.
+
+        Parameters
+        ----------
+        added : (..., h, l, e) or None. alone : whether y itself is wanted.
+
+        Notes
+        -----
+        What lies in memory as (..., l, h, d), as layers have it, is read and written as it is.
+        """
+        cp = self._cp
+        steps = _steps_first(q, k, v)
+        shape = (*q.shape[:-1], v.shape[-1])
+        y, total = (self._room(shape, q.dtype, steps, n) for n in (alone, added is not None))
+        logarithms = cp.empty(q.shape[:-1], dtypes.accumulation(q.dtype))
+        arrays = [self._laid(x, steps) for x in (q, k, v, y, added, total)]
+        band = causal, window, scale, offset
+        self._launch("attention", q, k, v, [*arrays, logarithms], steps, *band)
+        return y, total, logarithms
+
+    def _room(self, shape: tuple[int, ...], dtype: DType, steps: bool, wanted: bool = True) -> Any:
+        """Return an array that lies as others do; None if it is not wanted."""
+        if not wanted:
+            return None
+        if not steps:
+            return self._cp.empty(shape, dtype)
+        return self._cp.empty((*shape[:-3], shape[-2], shape[-3], shape[-1]), dtype).swapaxes(
+            -3, -2
+        )
+
+    def _laid(self, x: Array | None, steps: bool) -> Array | None:
+        """Return (..., h, l, d) dense, with ``steps`` as (..., l, h, d); None stays."""
+        return dense(self._cp, x.swapaxes(-3, -2) if steps and x is not None else x)
 
     def backward(
         self,
@@ -111,25 +156,27 @@ class Attention:
         (g,) = cotangents
         assert g is not None and q is not None and k is not None and v is not None
         y, logarithms = residuals
-        g, q, k, v = (dense(cp, x) for x in (g, q, k, v))
+        steps = _steps_first(q, k, v)
+        laid = [self._laid(x, steps) for x in (g, q, k, v)]
         means = cp.empty(logarithms.shape, logarithms.dtype)
         self._program.launch(
             "pulled_means",
-            [g, dense(cp, y), means, means.size],
+            [laid[0], self._laid(y, steps), means, means.size, q.shape[-2], _heads(q)],
             dtype=q.dtype,
             grid=-(-means.size * WARP // _THREADS),
             block=_THREADS,
-            constants=_constants("pull_keys", q.shape[-1], v.shape[-1], q.dtype),
+            constants=_constants("pull_keys", q.shape[-1], v.shape[-1], q.dtype, steps),
         )
         gq = gk = gv = None
-        given = [g, q, k, v, logarithms, means]
+        given = [*laid, logarithms, means]
         band = causal, window, scale, offset
         if needs[0]:
-            gq = cp.empty(q.shape, q.dtype)
-            self._launch("pull_queries", q, k, v, [*given, gq], *band)
+            gq = self._room(q.shape, q.dtype, steps)
+            self._launch("pull_queries", q, k, v, [*given, self._laid(gq, steps)], steps, *band)
         if needs[1] or needs[2]:
-            gk, gv = (cp.empty(x.shape, x.dtype) for x in (k, v))
-            self._launch("pull_keys", q, k, v, [*given, gk, gv], *band)
+            gk, gv = (self._room(x.shape, x.dtype, steps) for x in (k, v))
+            pulled = [*given, self._laid(gk, steps), self._laid(gv, steps)]
+            self._launch("pull_keys", q, k, v, pulled, steps, *band)
         return gq, gk if needs[1] else None, gv if needs[2] else None, None, None
 
     def _launch(
@@ -139,13 +186,14 @@ class Attention:
         k: Array,
         v: Array,
         arrays: list[Any],
+        steps: bool,
         causal: bool,
         window: int | None,
         scale: float | None,
         offset: int,
     ) -> None:
         (l, d), m, e = q.shape[-2:], k.shape[-2], v.shape[-1]
-        constants = _constants(name, d, e, q.dtype)
+        constants = _constants(name, d, e, q.dtype, steps)
         rows, keys = constants["ROWS"], constants["KEYS"]
         by_keys = name == "pull_keys"
         lines = math.prod((k if by_keys else q).shape[:-2])
@@ -164,6 +212,13 @@ class Attention:
             shared=_bytes(name, d, e, rows, keys, q.dtype),
             constants=constants,
         )
+
+
+def _steps_first(*arrays: Array) -> bool:
+    """Say whether all (..., h, l, d) lie as (..., l, h, d), and not all as they are."""
+    if any(x.ndim < 3 for x in arrays) or all(x.flags.c_contiguous for x in arrays):
+        return False
+    return all(x.swapaxes(-3, -2).flags.c_contiguous for x in arrays)
 
 
 def _heads(x: Array) -> int:
@@ -197,7 +252,15 @@ def _tiles(name: str, width: int, depth: int, dtype: DType) -> tuple[int, int] |
     return None
 
 
-def _constants(name: str, width: int, depth: int, dtype: DType) -> dict[str, int]:
+def _constants(
+    name: str, width: int, depth: int, dtype: DType, steps: bool = False
+) -> dict[str, int]:
     tiles = _tiles(name, width, depth, dtype)
     assert tiles is not None  # takes_heads has seen to it
-    return {"WIDTH": width, "DEPTH": depth, "ROWS": tiles[0], "KEYS": tiles[1]}
+    return {
+        "WIDTH": width,
+        "DEPTH": depth,
+        "ROWS": tiles[0],
+        "KEYS": tiles[1],
+        "STEPS_FIRST": int(steps),
+    }

@@ -1,4 +1,4 @@
-// Steps of AdamW and SGD, the norm of many arrays, and their scaling: all arrays in one launch.
+// Steps of AdamW, SGD and Lion, the norm of many arrays, and their scaling: all arrays in one launch.
 //
 // The table has the addresses of the arrays, (kinds, count): first those of the parameters, and so
 // on. A block takes a chunk of one array; chunks are (array, first entry, entries) each.
@@ -108,6 +108,23 @@ extern "C" __global__ void sgd_momentum(
         ACCUM g = at[1] + weight_decay * at[0];
         at[2] = momentum * at[2] + g;
         at[0] -= lr * (nesterov ? g + momentum * at[2] : at[2]);
+    });
+}
+
+// keep = 1 - lr weight_decay; the sign of what is no number is none
+extern "C" __global__ void lion(
+    const unsigned long long* table, const long long* chunks, long long count, ACCUM lr,
+    ACCUM beta1, ACCUM beta2, ACCUM rest1, ACCUM rest2, ACCUM keep)
+{
+    Chunk chunk(chunks);
+    SCALAR* arrays[3];
+#pragma unroll
+    for (int a = 0; a < 3; a++) arrays[a] = chunk.at(table, count, a);
+    walk<3>(arrays, chunk.size, [&](ACCUM* at) {
+        ACCUM mean = beta1 * at[2] + rest1 * at[1];
+        ACCUM sign = mean > 0 ? (ACCUM)1 : mean < 0 ? (ACCUM)-1 : mean;
+        at[0] = at[0] * keep - lr * sign;
+        at[2] = beta2 * at[2] + rest2 * at[1];
     });
 }
 

@@ -1,4 +1,4 @@
-"""Steps of AdamW and SGD on the device, and the norm and scaling of many arrays; see update.cu.
+"""Steps of AdamW, SGD and Lion on the device, norms and scaling of many arrays; see update.cu.
 
 A step for one parameter is that for many with a single array. Where the chunks of arrays lie
 follows from their sizes, and stays on the device as long as these sizes come again; addresses have
@@ -31,6 +31,7 @@ def kernels(cp: Any) -> list[Kernel]:
         Kernel("adamw_many_", update.adamw_many_, FLOATS),
         Kernel("sgd_", update.sgd_, FLOATS),
         Kernel("sgd_many_", update.sgd_many_, FLOATS),
+        Kernel("lion_many_", update.lion_many_, FLOATS),
         Kernel("norm_many", update.norm_many, FLOATS),
         Kernel("scale_many_", update.scale_many_, FLOATS),
     ]
@@ -127,6 +128,21 @@ class Update:
     def scale_many_(self, xs: Sequence[Array], *, factor: float) -> None:
         """Multiply all arrays with ``factor``."""
         self._overwrite("scale", [xs], [factor])
+
+    def lion_many_(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        ms: Sequence[Array],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        weight_decay: float,
+    ) -> None:
+        """Overwrite params and ms, at each position of one shape, with what a step makes them."""
+        numbers = [lr, beta1, beta2, 1 - beta1, 1 - beta2, 1 - lr * weight_decay]
+        self._overwrite("lion", [params, grads, ms], numbers)
 
     def norm_many(self, xs: Sequence[Array]) -> tuple[tuple[Array], tuple[()]]:
         """Return the Euclidean norm of all elements, summed in float64; no residual."""
