@@ -175,6 +175,7 @@ def test_it_never_uses_the_compiled_kernels():
         "helixml.backends.reference_attention",
         "helixml.backends.reference_decoding",
         "helixml.backends.reference_maps",
+        "helixml.backends.reference_mixing",
         "helixml.backends.reference_state_space",
     }
 

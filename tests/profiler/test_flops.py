@@ -472,27 +472,30 @@ def test_flops_of_a_training_step_of_s4d(l, m, rows, length):
 
     line, bins = int(2.5 * length * np.log2(length)), length // 2 + 1
     pairs = 2 * s  # x + i y of parameters
-    continuous = s + s + s + d  # i A_imag, exp, their difference, dt: found three times
+    continuous = s + s + s + d  # i A_imag, exp, their difference, dt: found twice
     discrete = s + s + s + s + s + s  # exp(dt A), expm1(dt A) / A B
-    powers = 2 * s + 2 * s * m + 2 * s * rows + rows  # exp(dt A e), for both tables
-    kernel = s + s * rows + 2 * (2 * s * rows * m) + 2 * d * rows * m  # C B, times powers, doubled
+    kernel = s + s + s + 4 * s * l  # C B, doubled; dt A; a complex product for each power
     convolution = (2 * b + 1) * d * line + 6 * b * d * bins + 2 * t * d
-    forward = 2 * pairs + 3 * continuous + discrete + powers + kernel + convolution + 3 * t * d
+    forward = 2 * pairs + 2 * continuous + discrete + kernel + convolution + 3 * t * d
 
     loss = 1 + 2 * t * d
     bias = 2 * t * d
     convolution = b * d * line + (d * line + 6 * b * d * bins)  # of g; of k alone
-    kernel = 2 * d * rows * m + 2 * (4 * s * rows * m) + 2 * s * (m + rows)  # real, imaginary parts
-    kernel += s * (2 * rows + rows - 1)
+    table = s * (m + rows)  # powers of both tables, each a size, an angle, a cosine and a sine
+    kernel = 8 * s * rows * m + s * rows + d * rows * m  # products of both parts, their difference
+    kernel += 3 * table + 2 * table + table  # cos, sin; exp
+    kernel += 4 * s * (3 * rows - 1)  # parts of the weights times parts of the coarse table
+    kernel += 4 * table + 2 * (2 * table - 2 * s)  # size times cos and sin; exponents times steps
+    kernel += 2 * s * rows + 2 * s + 2 * table + 3 * 2 * s + 2 * s  # what has two uses, or four
     step = s + s + d * (n - 1)  # dt A: both, dt for all states
-    powers = sum(s * size + s * (2 * size - 1) + step for size in (m, rows))
+    kernel += s + 2 * (s + s) + step  # doubled; of two pairs: i times one part, the sum of both
     discrete = 2 * s + 2 * s + 4 * s + 2 * s
     discrete += step + s  # A has two uses
     continuous = d + s + s + s
-    summed = 2 * (d + s + s)  # three uses each of log_dt, log_A_real, A_imag
+    summed = d + s + s  # two uses each of log_dt, log_A_real, A_imag
     pairs = s + 2 * s
-    backward = loss + bias + convolution + kernel + powers + discrete
-    backward += 3 * continuous + summed + 2 * pairs
+    backward = loss + bias + convolution + kernel + discrete
+    backward += 2 * continuous + summed + 2 * pairs
     assert found == forward + backward + update
 
 

@@ -50,9 +50,10 @@ class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
         from helixml.backends.reference_attention import KERNELS as ATTENTION
         from helixml.backends.reference_decoding import KERNELS as DECODING
         from helixml.backends.reference_maps import KERNELS as MAPS  # which build on this file
+        from helixml.backends.reference_mixing import KERNELS as MIXING
         from helixml.backends.reference_state_space import KERNELS as STATE_SPACE
 
-        every = (*KERNELS, *MAPS, *ATTENTION, *STATE_SPACE, *DECODING)
+        every = (*KERNELS, *MAPS, *ATTENTION, *STATE_SPACE, *DECODING, *MIXING)
         self.kernels = KernelTable(Kernel(f.__name__, f, ("float32", "float64")) for f in every)
 
     def capabilities(self) -> dict[str, Any]:

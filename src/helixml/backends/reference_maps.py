@@ -295,6 +295,24 @@ def sgd_many_(
         reference.sgd_(param, grad, velocity, **settings)
 
 
+def lion_many_(
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    ms: Sequence[Array],
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+) -> None:
+    """Take a step of Lion for the elements at each position."""
+    for param, grad, m in zip(params, grads, ms, strict=True):
+        for i in np.ndindex(param.shape):
+            p, g, mean = float(param[i]), float(grad[i]), float(m[i])
+            param[i] = p - lr * (np.sign(beta1 * mean + (1 - beta1) * g) + weight_decay * p)
+            m[i] = beta2 * mean + (1 - beta2) * g
+
+
 # Of many tensors: their norm, and scaling
 
 
@@ -325,6 +343,7 @@ KERNELS: tuple[Callable[..., Any], ...] = (
     linear_vjp,
     adamw_many_,
     sgd_many_,
+    lion_many_,
     norm_many,
     scale_many_,
 )
