@@ -286,7 +286,7 @@ SOURCES: dict[str, Source] = {
             case("conv conv_vjp", conv, (1, 2, 600), (2, 4), (2,), (1, 2, 3), settings=ONE_BLOCK),
             case("conv conv_vjp", conv_of_layers, (2, 40, 5), (3, 4), settings=ONE_BLOCK),
         ],
-        registers=104,
+        registers=112,
         variants=convolutions,
     ),
     "column_sums": Source([case("column_sums", hx.rms_norm, (10, 131), (131,))], registers=32),
@@ -320,7 +320,7 @@ SOURCES: dict[str, Source] = {
             ),
             case("spectrum conv conv_vjp", hx.fft_conv, (1, 1, 40), (1, 20), settings=ONE_BLOCK),
         ],
-        registers=192,
+        registers=200,
         variants=transforms,
     ),
     "gather": Source(
