@@ -5,24 +5,17 @@ and so does what it writes where it should not, which WebGPU does not tell. Goal
 of NumPy.
 """
 
-import os
-
 import numpy as np
 import pytest
-
-from helixml.backends.wgpu import open_adapter
-from helixml.device import Device
 
 GUARD = 1024  # bytes behind each array
 PATTERN = 0x7FC0DEAD  # a nan
 
 
 @pytest.fixture(scope="session")
-def device():
-    """Return an open device; a machine without wgpu has none."""
-    pytest.importorskip("wgpu", reason="wgpu is not installed")
-    os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")
-    return open_adapter(Device("wgpu"))
+def device(backend):
+    """Return the open device of the backend."""
+    return backend._runtime
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from helixml.backends.wgpu.kernels.softmax import Softmax
+from helixml.backends.wgpu.kernels.rows import MOST_COLUMNS
+from helixml.backends.wgpu.kernels.softmax import Softmax, takes_axis
 
 from .conftest import close, get, put, random, strided, wide
 
@@ -59,3 +60,10 @@ def test_no_rows(runtime):
     (y,), residuals = kernel.forward(*inputs)
     (dx,) = kernel.backward(inputs, [True], inputs, residuals)
     assert y.shape == dx.shape == (0, 4)
+
+
+def test_a_row_of_as_many_entries_as_are_taken(runtime):
+    x = random((2, MOST_COLUMNS), 1, -9, 9)
+    (y,), _ = Softmax(runtime, "softmax").forward(*put(runtime, x))
+    np.testing.assert_allclose(get(runtime, y), softmax(*wide(x)), rtol=5e-6)
+    assert not takes_axis([x[:, :-1].repeat(2, axis=1)], {})

@@ -286,7 +286,6 @@ fn scan(
         y[(place.batch * p.l + t) * p.d + of_channel] = value;
       }
     }
-    workgroupBarrier();
   }
   if (HAS_LAST && place.segment + 1u == p.segments && own < place.count) {
     for (var k = 0u; k < 4u; k++) {

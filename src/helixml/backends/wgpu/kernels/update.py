@@ -164,7 +164,10 @@ class Norms(Family):
         self._parts = Parts(runtime)
 
     def norm_many(self, xs: Sequence[WgpuArray]) -> tuple[tuple[WgpuArray], tuple[()]]:
-        """Return the Euclidean norm of all elements; no residual."""
+        """Return the Euclidean norm of all elements, summed in float32; no residual.
+
+        There is no float64 on the device: an element beyond 1.8e19 makes the norm infinite.
+        """
         xs = [self.dense(x) for x in xs]
         chunk = self.threads * _RUN
         chunks = [max(1, -(-x.size // chunk)) for x in xs]
