@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from helixml.backends.wgpu.kernels.activation import Activation
+from helixml.backends.wgpu.kernels.activation import Activation, product
 
 from .conftest import close, get, put, random, strided, wide
 
@@ -76,3 +76,14 @@ def test_small_values_keep_their_digits(runtime):
     forward, _ = Activation(runtime).activation("softplus")
     (y,), _ = forward(*put(runtime, x))
     np.testing.assert_allclose(get(runtime, y), np.log1p(np.exp(*wide(x))), rtol=6e-7)
+
+
+@pytest.mark.parametrize("name", ["chain", "quotient"])
+def test_products_of_the_chain_rule_are_zero_where_only_the_derivative_is_singular(runtime, name):
+    edges = np.array([0.0, -0.0, 0.5, -2.0, np.inf, -np.inf, np.nan], np.float32)
+    x, y = edges[:, None], edges[None, :]
+    ((found,), _) = product(runtime, name)(*put(runtime, x, y))
+    with np.errstate(all="ignore"):
+        goal = x * y if name == "chain" else x / y
+        singular = ~np.isfinite(y) if name == "chain" else ~(np.abs(y) > 0)
+    np.testing.assert_array_equal(get(runtime, found), np.where((x == 0) & singular, 0, goal))

@@ -1,4 +1,4 @@
-"""Activations and gates on the device; the functions are in activation.wgsl."""
+"""Activations and gates on the device, by activation.wgsl, and the products of the chain rule."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from typing import Any
 
 from helixml.backends.dispatch import Kernel
 from helixml.backends.wgpu.arrays import WgpuArray
+from helixml.backends.wgpu.kernels import maps
 from helixml.backends.wgpu.kernels.rows import Family
 from helixml.backends.wgpu.runtime import Runtime
 
+# The chain rule's products: 0 where x is 0, even if y is not finite, or 0 or nan.
+PRODUCTS = {
+    "chain": "select(x * y, 0.0, magnitude(x) == 0u && !is_finite(y))",
+    "quotient": (
+        "select(divide_(x, y), 0.0, magnitude(x) == 0u && (magnitude(y) == 0u || is_nan(y)))"
+    ),
+}
 FUNCTIONS = {"silu": 0, "gelu": 1, "softplus": 2, "relu": 3}  # as in activation.wgsl
 
 
@@ -18,11 +26,22 @@ def kernels(runtime: Runtime) -> list[Kernel]:
     maps = Activation(runtime)
     pairs = {name: maps.activation(name) for name in ("silu", "gelu", "softplus")}
     pairs |= {f"{name}_gate": maps.gate(name) for name in ("silu", "gelu")}
-    return [
+    found = [
         Kernel(name + ending, function, ("float32",))
         for name, pair in pairs.items()
         for ending, function in zip(("", "_vjp"), pair, strict=True)
     ]
+    return found + [Kernel(name, product(runtime, name), ("float32",)) for name in PRODUCTS]
+
+
+def product(runtime: Runtime, name: str) -> Callable[..., Any]:
+    """Return the kernel of one of `PRODUCTS`; views are read as they lie."""
+
+    def forward(x: WgpuArray, y: WgpuArray) -> tuple[tuple[WgpuArray], tuple[()]]:
+        shape = maps.broadcast(name, x.shape, y.shape)
+        return (maps.map_views(runtime, PRODUCTS[name], [x, y], shape, x.dtype),), ()
+
+    return forward
 
 
 class Activation(Family):
