@@ -45,6 +45,8 @@ static wide exact(int function, wide x, wide y, wide g, wide *other) {
     case HELIX_MAP_divide: return x / y;
     case HELIX_MAP_maximum: return larger(x, y);
     case HELIX_MAP_minimum: return lesser(x, y);
+    case HELIX_MAP_chain: return x == 0 && !isfinite(y) ? 0 : x * y;
+    case HELIX_MAP_quotient: return x == 0 && !(y < 0 || y > 0) ? 0 : x / y;
     case HELIX_MAP_silu: return silu(x);
     case HELIX_MAP_silu_pull: return silu_slope(x) * y;
     case HELIX_MAP_silu_gate: return x * silu(y);
@@ -118,7 +120,7 @@ void TEST(test_map)(const helix_table *table) {
     enum { RUN = HELIX_MAP_RUN };
     static const ptrdiff_t sizes[][2] = {{1, 1}, {3, 5}, {2, 16}, {5, 17}, {1, 63}, {7, 129}};
     for (int function = 0; function < FUNCTIONS; function++) {
-        int takes_single = function >= HELIX_MAP_add && function <= HELIX_MAP_minimum;
+        int takes_single = function >= HELIX_MAP_add && function <= HELIX_MAP_quotient;
         /* Others multiply what may be a denormal number, of few digits. */
         int is_plain = !ends_in(names[function], "_pull") && !ends_in(names[function], "_gate");
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)

@@ -54,9 +54,9 @@ def chain(g: Tensor, d: Tensor):
 
 @chain.samples
 def _():
-    yield sample((3, 4), (3, 4))
-    yield sample((2, 1, 4), (3, 1))
-    yield sample((0, 3), (3,))
+    yield sample((3, 4), (3, 4), kinds="fc")
+    yield sample((2, 1, 4), (3, 1), kinds="fc")
+    yield sample((0, 3), (3,), kinds="fc")
 
 
 def _quotient_oracle(g, y):

@@ -69,12 +69,17 @@ def exponential_sum(weights: Tensor, exponents: Tensor, *, length: int):
     >>> hx.exponential_sum(weights, exponents, length=4)
     tensor([[1.   , 0.5  , 0.25 , 0.125]])
     """
-    m = math.isqrt(max(length - 1, 0)) + 1
+    m = columns(length)
     fine, coarse = _powers(exponents, 1, m), _powers(exponents, m, -(-length // m))
     real, imag = (expand_dims(weights[..., part], -2) for part in (0, 1))  # (..., d, 1, n)
     left = real * coarse[0] - imag * coarse[1], real * coarse[1] + imag * coarse[0]
     y = matmul(left[0], fine[0].mT) - matmul(left[1], fine[1].mT)  # (..., d, rows, m)
     return reshape(y, (*y.shape[:-2], y.shape[-2] * y.shape[-1]))[..., :length]
+
+
+def columns(length):
+    """Return how many powers the fine table has: of about the root, both tables are small."""
+    return math.isqrt(max(length - 1, 0)) + 1
 
 
 def _powers(exponents, step, count):

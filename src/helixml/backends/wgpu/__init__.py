@@ -7,6 +7,10 @@ its module as an argument. `runtime` records and sends, `pool` has the memory, `
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +57,21 @@ def open_adapter(device: Device) -> Runtime:
         ) from error
     from helixml.backends.wgpu.runtime import Runtime
 
-    return Runtime(wgpu, choose(wgpu, device))
+    with _runtime_folder():
+        return Runtime(wgpu, choose(wgpu, device))
+
+
+@contextmanager
+def _runtime_folder() -> Iterator[None]:
+    """Name a folder for a user's sockets, if none is: drivers print a complaint for each lack."""
+    if "XDG_RUNTIME_DIR" in os.environ:
+        yield
+        return
+    os.environ["XDG_RUNTIME_DIR"] = tempfile.gettempdir()
+    try:
+        yield
+    finally:
+        del os.environ["XDG_RUNTIME_DIR"]
 
 
 def choose(wgpu: Any, device: Device) -> Any:  # Any: a module and one of its adapters

@@ -20,6 +20,7 @@ from helixml._core.tensor import Tensor, as_tensor, new_tensor
 from helixml.errors import GraphError
 from helixml.nn import recurrent, rwkv, s4d
 from helixml.nn.rotary import Rotary
+from helixml.ops import exponential_sums
 
 __all__ = ["Call", "Trace", "flat"]
 
@@ -116,6 +117,8 @@ class Trace(Hooks):
         self.put(recurrent._Recurrent, "_run", self._recurrent(recurrent._Recurrent._run))
         self.put(Rotary, "_table", _table)
         self.put(s4d.S4D, "_tables", _tables)
+        # In one row: the square root of a length is no size of a file.
+        self.put(exponential_sums, "columns", lambda length: max(length, 1))
         try:
             yield
         finally:
@@ -229,6 +232,6 @@ def _table(rotary: Rotary, length: int, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tables(layer: Any, length: int) -> tuple[Tensor, Tensor]:
-    """Return an `S4D`'s powers in one row: the square root of a length is no size of a file."""
+    """Return an `S4D`'s powers in one row."""
     steps = layer._steps
     return layer._powers(steps(length)), layer._powers(length * steps(1))
