@@ -3,7 +3,7 @@
 
     python3 dev.py [OPTIONS]          the main job: helixml train OPTIONS
     python3 dev.py test [--devices | --all] [--device D] [PYTEST OPTIONS]
-    python3 dev.py bench [NAME ...] [--quick] [--json FILE]    the questions in bench/
+    python3 dev.py bench [NAME ...] [--quick] [--device D] [--json FILE]   the questions in bench/
     python3 dev.py parity [NAME ...] [--list]      the ops beside PyTorch's, on its own samples
     python3 dev.py parity models [NAME ...]        the models beside transformers'; parity does both
     python3 dev.py lint               format, style, types, layers, spelling

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from bench.turns import ROOT, Case, Figure, Worker, WorkerError, compare
+from bench.turns import DEVICE, ROOT, Case, Figure, Worker, WorkerError, compare
 
 NAMES = (
     "training_step",
@@ -52,6 +52,11 @@ NAMES = (
     "cost_model",
     "wgpu",
 )
+# Those that say something of another device; the others look at the CPU, or at the engine.
+DEVICE_NAMES = (
+    *("training_step", "transformer", "selective_scan", "rows", "elementwise", "causal_conv"),
+    *("long_convolution", "matmul", "adamw", "decoding"),
+)
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # PyTorch would give big arrays back to the system and take them anew in every call.
 KEEP_MEMORY = {
@@ -63,7 +68,7 @@ TWO_THREADS = {"HELIXML_NUM_THREADS": "2"}
 COLUMNS = {
     "what": 62,
     "beside": 17,
-    "helixml": 13,
+    "helixml": 22,
     "other": 13,
     "ratio": 7,
     "spread": 16,
@@ -78,7 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as well")
+    parser.add_argument("--device", metavar="NAME", help="where both compute; it must be quiet")
     options = parser.parse_args(arguments)
+    if options.device:
+        # Workers inherit it: helixml's tensors are made there, and so are PyTorch's on a GPU.
+        os.environ |= {"HELIXML_DEVICE": options.device, DEVICE: options.device}
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
@@ -92,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     figures: dict[str, list[Figure]] = {}
     failures: list[str] = []
     disturbance: dict[str, float] = {}
-    for name in options.names or NAMES:
+    for name in options.names or (DEVICE_NAMES if options.device else NAMES):
         figures[name] = []
         load = OtherLoad()
         for found in ask(name, options.quick):
@@ -193,7 +202,10 @@ class OtherLoad:
 
 def cells(figure: Figure) -> list[str]:
     """Return a figure as the cells of its row."""
-    row = [figure.what, figure.against, _with_unit(figure.ours, figure.unit)]
+    ours = _with_unit(figure.ours, figure.unit)
+    if figure.bandwidth is not None:
+        ours += f", {_rounded(figure.bandwidth)} GB/s"
+    row = [figure.what, figure.against, ours]
     if figure.other is None:
         return [*row, "", "", ""]
     spread = f"{_rounded(min(figure.ratios))} - {_rounded(max(figure.ratios))}"

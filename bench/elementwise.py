@@ -16,9 +16,13 @@ def cases(*, quick: bool = False) -> list[Case]:
     for backward, words in ((False, "forward"), (True, "forward and backward")):
         for name in ("exp", "tanh", "silu", "gelu"):
             what = f"{name} {n}x{d}, {words}"
-            found.append(Case(what, name, normal((n, d)), {"backward": backward}))
+            # x and y; with the gradient also x or y again, g and the gradient of x
+            passes = 5 if backward else 2
+            found.append(Case(what, name, normal((n, d)), {"backward": backward}, passes=passes))
         for name in ("silu_gate", "gelu_gate"):
             for size in sizes:
                 what = "{} {}x{}, {}".format(name, *size, words)
-                found.append(Case(what, name, normal(size, size), {"backward": backward}))
+                passes = 8 if backward else 3
+                operands = normal(size, size)
+                found.append(Case(what, name, operands, {"backward": backward}, passes=passes))
     return found

@@ -14,13 +14,16 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+DEVICE = (
+    "BENCH_DEVICE"  # in the environment of workers: where both sides compute, if not on the CPU
+)
 ROUNDS, QUICK_ROUNDS = 5, 3
 ROUND_SECONDS, QUICK_SECONDS = 0.4, 0.05
 LEAST_REPEATS, MOST_REPEATS = 3, 100
@@ -43,6 +46,8 @@ class Case:
     tolerance : greatest error between the results, as a share of the largest element. 1e-5 is
         84 eps; the rounding of the longest sums here, 2^14 terms, walks about 2^7 half eps.
     count : how often the computation is done in what the table speaks of.
+    passes : how often at least the largest operand's bytes are read or written, 0 if memory is not
+        what takes the time; the table then gives the bandwidth reached.
     """
 
     what: str
@@ -51,6 +56,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
     count: int = 1
+    passes: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Figure:
     what, against : what was measured, and beside what.
     ours, other : medians, in ``unit``; ``other`` is None for what stands alone.
     ratios : other / ours of each round; above 1 helixml is faster.
+    bandwidth : GB/s that helixml reaches at least, where that was asked for.
     """
 
     what: str
@@ -70,6 +77,7 @@ class Figure:
     other: float | None = None
     ratios: tuple[float, ...] = ()
     unit: str = "ms"
+    bandwidth: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -177,7 +185,12 @@ def compare(
     for _ in range(QUICK_ROUNDS if quick else ROUNDS):
         for worker, repeat, kept in zip(workers, repeats, times, strict=True):
             kept.append(worker.ask("measure", repeats=repeat) * case.count)
-    return Figure.of_rounds(case.what, against, *times)
+    figure = Figure.of_rounds(case.what, against, *times)
+    if case.passes:
+        operands = case.inputs(np.random.default_rng(number))
+        moved = case.passes * max(x.nbytes for x in operands)
+        figure = replace(figure, bandwidth=moved / figure.ours / 1e6)
+    return figure
 
 
 def results(

@@ -14,12 +14,14 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from bench.memory import most_resident, resident
+from bench.turns import DEVICE
 
 # Threads of a library that has just worked go on spinning for a while: OpenBLAS's, the longest,
 # for 2^26 cycles.
@@ -35,6 +37,7 @@ class Side:
         self.side = side
         self.run: Any = None
         self.reset: Any = None
+        self.wait = waiter()
         self.last = 0.0  # seconds of the last call
         self.imported = resident()
 
@@ -46,9 +49,7 @@ class Side:
         if dtype is not None:
             arrays = [x.astype(dtype) if x.dtype.kind == "f" else x for x in arrays]
         self.run, self.reset = getattr(self.side, case.name)(*arrays, **case.options)
-        # Tensors of either library let go of their graph before they become arrays.
-        results = [getattr(result, "detach", lambda r=result: r)() for result in self.call()]
-        np.savez(file, *map(np.asarray, results))
+        np.savez(file, *map(host, self.call()))
 
     def measure(self, repeats: int) -> float:
         """Return the median time of a call in milliseconds."""
@@ -69,11 +70,35 @@ class Side:
         """Call once and keep the time."""
         if self.reset:
             self.reset()
-        run = self.run
+        run, wait = self.run, self.wait
+        wait()
         start = time.perf_counter()
         results = run()
+        wait()
         self.last = time.perf_counter() - start
         return results
+
+
+def host(result: Any) -> np.ndarray:
+    """Return a tensor of either library, or a number, as an array."""
+    if hasattr(result, "detach"):
+        result = result.detach()  # tensors let go of their graph before they become arrays
+        result = result.cpu().numpy() if hasattr(result, "cpu") else result.numpy()
+    return np.asarray(result)
+
+
+def waiter() -> Callable[[], object]:
+    """Return what waits for the device that the libraries here compute on; nothing on a CPU."""
+    device = os.environ.get(DEVICE)
+    if device and "helixml" in sys.modules:
+        from helixml.backends import registry
+
+        return registry.get(device).synchronize
+    if device and "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        if torch.get_default_device().type != "cpu":
+            return torch.accelerator.synchronize
+    return lambda: None
 
 
 class Alone:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.turns import cotangent
+from bench.turns import DEVICE, cotangent
 
 torch.set_num_threads(2)
 torch.set_num_interop_threads(1)
+if os.environ.get(DEVICE, "").partition(":")[0] in ("cuda", "xpu", "mps"):
+    torch.set_default_device(os.environ[DEVICE])
 
 
 def job(function: Callable[..., torch.Tensor]) -> Callable[..., Any]:
