@@ -275,7 +275,9 @@ def test_devices(arguments: list[str]) -> int:
     paths = map(str, PEERS.glob("lib/python*/site-packages"))
     environment = {"PYTHONPATH": os.pathsep.join(paths)}
     tests = [path for path in DEVICE_TESTS if (ROOT / path).exists()]
-    return run(PYTHON, "-m", "pytest", "-rs", *(arguments or [*STEALING, *tests]), **environment)
+    if all(word.startswith("-") for word in arguments):  # options, and no tests
+        arguments = [*STEALING, *tests, *arguments]
+    return run(PYTHON, "-m", "pytest", "-rs", *arguments, **environment)
 
 
 def test_sanitized(sanitizers: str, library: str, options: str, which: str) -> int:
