@@ -83,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as well")
-    parser.add_argument("--device", metavar="NAME", help="where both compute; it must be quiet")
+    parser.add_argument(
+        "--device", metavar="NAME", help="where both sides compute, if not on the CPU"
+    )
     options = parser.parse_args(arguments)
     if options.device:
         # Workers inherit it: helixml's tensors are made there, and so are PyTorch's on a GPU.

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helixml import dtypes
+from helixml import dtypes, ops
+from helixml._core.composed import Fused
+from helixml._core.op import REGISTRY
 from helixml.backends.cuda import kernels
 from helixml.backends.cuda.launch import options, read
 from helixml.errors import MissingDependencyError
@@ -30,6 +32,11 @@ def test_every_kernel_of_every_file_is_in_the_table():
     for file, source in SOURCES.items():
         named = set(chain.from_iterable(call.kernels.split() for call in source.cases))
         assert named == kernels_of(file), file
+
+
+def test_every_fused_op_has_a_kernel(backend):
+    ops.load_all()
+    assert {op.name for op in REGISTRY.values() if isinstance(op, Fused)} <= set(backend.kernels)
 
 
 @needs_compiler
