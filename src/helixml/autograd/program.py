@@ -12,6 +12,7 @@ nobody outside can see, are made once.
 from __future__ import annotations
 
 import re
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from helixml.autograd.recording import (
     Write,
     layout,
 )
+from helixml.autograd.segments import Segment, operands, refs, segmented
 from helixml.autograd.structures import Form, flatten
 
 __all__ = ["MISS", "Program", "observed"]
@@ -102,6 +104,8 @@ class Program:
         self.replays = 0
         self.effects = 0
         self.names: dict[str, Any] = {}
+        # Texts of functions that the device does as one, and which operands are others each time.
+        self.segments: list[tuple[str, set[int]]] = []
 
     def build(self) -> None:
         """Make the function."""
@@ -136,7 +140,25 @@ class Program:
         self.source = _Text(self).write()
         exec(compile(self.source, f"<captured {self.name}>", "exec"), self.names)
         self.replay = self.names["replay"]
+        self.code = self.replay.__code__
+        if self.segments:
+            self._make_graphs()
         self.release()
+
+    def _make_graphs(self) -> None:
+        """Have the device do each segment in one command; its memory serves one replay at once."""
+        texts = "".join(text for text, _ in self.segments)
+        exec(compile(texts, f"<segments of {self.name}>", "exec"), self.names)
+        for i, (_, moving) in enumerate(self.segments):
+            run = self.names[f"segment{i}"]
+            self.names[f"graph{i}"] = self.recorder.backend.device_graph(run, moving)
+        replay, lock = self.replay, threading.RLock()
+
+        def alone(leaves: Any, form: Any) -> Any:
+            with lock:
+                return replay(leaves, form)
+
+        self.replay = alone
 
     def release(self) -> None:
         """Let go of the arguments of that time."""
@@ -165,7 +187,7 @@ class Program:
 
     def is_harmless(self, error: Exception) -> bool:
         """Say whether a replay failed before it changed anything."""
-        code = self.replay.__code__
+        code = self.code
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code is code:
@@ -230,6 +252,8 @@ class _Text:
         ] = {}  # root of an array -> variable of a new tensor that shows it
         self.recorded = recording.get()
         self.variable = 0
+        self.made_by_segments: set[Ref] = set()
+        self.inside: dict[Ref, str] = {}  # while a segment is written: names of its operands
         self.variables: dict[int, str] = {}  # of each input: that of its tensor
 
     def write(self) -> str:
@@ -245,12 +269,10 @@ class _Text:
             if not self.program.effects and _changes(step):
                 self.program.effects = len(self.lines) + 1
             getattr(self, f"_{type(step).__name__.lower()}")(number, step)
-            dead = [name for name, last in self.last.items() if last == number]
-            if dead:
-                self._line(f"del {', '.join(dead)}")
-        form, refs = self.program.result
+            self._drop(number, self.last)
+        form, found = self.program.result
         self.program.effects = self.program.effects or len(self.lines) + 1
-        values = [self._value(ref) for ref in refs]
+        values = [self._value(ref) for ref in found]
         if form.make is None:
             self._line(f"return {values[0]}")
         else:
@@ -260,6 +282,12 @@ class _Text:
 
     def _line(self, text: str) -> None:
         self.lines.append("    " + text)
+
+    def _drop(self, number: int, lasts: dict[str, int]) -> None:
+        """Let go of what the step at this place was the last to read."""
+        dead = [name for name, last in lasts.items() if last == number]
+        if dead:
+            self._line(f"del {', '.join(dead)}")
 
     def _name(self, kind: str, value: Any) -> str:
         """Return the name of a value, new if need be."""
@@ -281,8 +309,8 @@ class _Text:
             slot = step.result
             if slot in values or slot in exposed or self.recorder.roots[slot.number] in exposed:
                 continue
-            operands = [*_refs(step.args), *_refs(step.kwargs)]
-            if any(ref not in values or ref in exposed for ref in operands):
+            given = refs([step.args, step.kwargs])
+            if any(ref not in values or ref in exposed for ref in given):
                 continue
             kwargs = {name: _filled(value, values) for name, value in step.kwargs.items()}
             array = step.function(*_filled(step.args, values), **kwargs)
@@ -292,19 +320,19 @@ class _Text:
 
     def _find_needed(self) -> None:
         """Find which steps do something, and where each variable is read last."""
-        needed = self.needed
+        needed, exposed = self.needed, self.recorder.exposed
         for ref in self.program.result[1]:
-            needed.update(_refs(ref))
+            needed.update(refs(ref))
         for number in range(len(self.recorder.steps) - 1, -1, -1):
             step = self.recorder.steps[number]
             if isinstance(step, Call) and not step.writes:
-                made = list(_refs(step.result))
+                made = list(refs(step.result))
                 if not any(ref in needed for ref in made):
                     continue
                 if isinstance(step.result, Ref) and step.result.number in self.folded:
                     continue
             self.kept.append((number, step))
-            needed.update(_refs(_operands(step)))
+            needed.update(refs(operands(step)))
         self.kept.reverse()
         for ref in self.program.result[1]:
             if isinstance(ref, Ref) and ref.kind == "tensor":
@@ -313,17 +341,26 @@ class _Text:
             if isinstance(step, Gradient) and step.value is not None:
                 self.shown[self._root(step.value)] += 1
             if isinstance(step, Host):
-                for ref in _refs(_operands(step)):
+                for ref in refs(operands(step)):
                     if ref.kind == "tensor":
                         self.shown[self._root(ref.of)] += 1
-        ending = set(_refs(self.program.result[1]))
-        for number, step in self.kept:
-            refs = list(_refs(_operands(step)))
-            if isinstance(step, (Call, Host)):
-                refs += [r for r in _refs(step.result) if r.kind == "slot"]
-            for ref in refs:
+        if self.recorder.backend is not None and self.recorder.backend.device_graph is not None:
+            fixed = {Ref("constant", i) for i in range(len(self.recorder.constants))} - exposed
+            fixed |= {Ref("slot", number) for number in self.folded}
+            self.kept = segmented(self.kept, self.recorder, self.program.result[1], fixed)
+        self._find_last(self.kept, self.last, set(refs(self.program.result[1])))
+
+    def _find_last(self, steps: list[Any], last: dict[str, int], ending: set[Ref]) -> None:
+        """Find which step reads each variable last, those of the end apart."""
+        for number, step in steps:
+            found = list(refs(operands(step)))
+            if isinstance(step, Segment):
+                found += step.results
+            elif isinstance(step, (Call, Host)):
+                found += refs(step.result)
+            for ref in found:
                 if ref.kind == "slot" and ref.number not in self.folded and ref not in ending:
-                    self.last[f"s{ref.number}"] = number
+                    last[f"s{ref.number}"] = number
 
     # Guards
 
@@ -413,12 +450,38 @@ class _Text:
         if re.search(r"\b_\b", targets):
             self._line("del _")
 
+    def _segment(self, number: int, step: Segment) -> None:
+        """Write a function of the calls, and the call of its graph."""
+        given = ", ".join(self._value(ref) for ref in step.operands)
+        place = len(self.program.segments)
+        outside, self.lines, self.inside = self.lines, [], {}
+        for i, ref in enumerate(step.operands):
+            self.inside[ref] = f"p{i}"
+        last: dict[str, int] = {}
+        self._find_last(list(step.calls), last, {*step.results, *step.operands})
+        self.lines.append(f"def segment{place}({', '.join(self.inside.values())}):")
+        for inner, call in step.calls:
+            self._call(inner, call)
+            self._drop(inner, last)
+        results = "".join(f"s{ref.number}, " for ref in step.results)
+        self._line(f"return ({results})")
+        roots = map(self._root, step.operands)
+        moving = {
+            i
+            for i, root in enumerate(roots)
+            if root.kind not in ("outer", "constant") and root not in self.made_by_segments
+        }
+        self.made_by_segments.update(ref for _, call in step.calls for ref in refs(call.result))
+        self.program.segments.append(("\n".join(self.lines) + "\n", moving))
+        self.lines, self.inside = outside, {}
+        self._line(f"({results}) = graph{place}({given})")
+
     def _targets(self, result: Any) -> str:
         """Return what a call's result is assigned to."""
         if isinstance(result, Ref):
             return f"s{result.number}" if result.kind == "slot" else "_"
         if isinstance(result, (tuple, list)):
-            if not any(ref.kind == "slot" for ref in _refs(result)):
+            if not any(ref.kind == "slot" for ref in refs(result)):
                 return "_"
             return f"({''.join(self._targets(item) + ', ' for item in result)})"
         return "_"
@@ -474,6 +537,8 @@ class _Text:
     def _value(self, value: Any) -> str:
         """Return the expression of a ref or of a tree of them."""
         if isinstance(value, Ref):
+            if value in self.inside:
+                return self.inside[value]
             text: str = getattr(self, f"_{value.kind.replace(' ', '_')}_value")(value)
             return text
         if isinstance(value, Constant):
@@ -609,29 +674,6 @@ def _changes(step: Any) -> bool:
     if isinstance(step, Call):
         return step.writes
     return step.changes if isinstance(step, Host) else True
-
-
-def _refs(value: Any) -> Any:
-    """Yield the refs in a tree, those too that a ref is of."""
-    if isinstance(value, Ref):
-        yield value
-        if value.of is not None:
-            yield from _refs(value.of)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _refs(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _refs(item)
-
-
-def _operands(step: Any) -> list[Any]:
-    """Return what a step reads."""
-    if isinstance(step, (Call, Host)):
-        return [step.args, step.kwargs]
-    if isinstance(step, Gradient):
-        return [step.tensor, step.value]
-    return [step.tensor] if isinstance(step, Write) else []
 
 
 def _filled(value: Any, values: dict[Ref, Any]) -> Any:

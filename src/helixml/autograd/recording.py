@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from helixml import random
+from helixml import dtypes, random
 from helixml._core import capturing
 from helixml._core.modes import recording
 from helixml._core.observe import Hooks
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # Functions of a backend that give no array and change none.
-_SILENT = frozenset({"capabilities", "dtype_of", "memory", "synchronize"})
+_SILENT = frozenset({"capabilities", "device_graph", "dtype_of", "memory", "synchronize"})
 one = threading.Lock()  # held while something is recorded
 
 
@@ -99,7 +99,10 @@ class Constant:
 
 
 class Call(NamedTuple):
-    """A call on raw arrays; operands and results are trees of refs and constants."""
+    """A call on raw arrays; operands and results are trees of refs and constants.
+
+    ``on_device`` says that it makes arrays, none of integers, without the host.
+    """
 
     name: str
     function: Any
@@ -107,6 +110,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     result: Any
     writes: bool
+    on_device: bool = False
 
 
 class Write(NamedTuple):
@@ -227,6 +231,7 @@ class Recorder:
         # the step reads, so they must still share it when a replay begins.
         self.sharing: dict[int, list[Any]] = {}
         self.roots: list[Ref] = []  # of each slot: the first operand that shows the same memory
+        self.objects: set[int] = set()  # numbers of slots that hold no array
         self.exposed: set[Ref] = set()
         self.backend: Any = None
         self.reason = ""
@@ -285,8 +290,8 @@ class Recorder:
                 if not name.startswith("_") and name not in _SILENT:
                     function = getattr(backend, name)
                     if callable(function) and not isinstance(function, type):
-                        self._hooks.put(backend, name, self._logged(function, name))
-            self._hooks.put(backend.kernels, "find", self._finding(backend.kernels.find))
+                        self._hooks.put(backend, name, self._logged(function, name, backend))
+            self._hooks.put(backend.kernels, "find", self._finding(backend.kernels.find, backend))
         _forget_bound()
         capturing.active = self
         self.busy = False
@@ -303,7 +308,7 @@ class Recorder:
     def _silent(self) -> bool:
         return self.busy or self.thread != threading.get_ident()
 
-    def _logged(self, function: Any, name: str) -> Any:
+    def _logged(self, function: Any, name: str, backend: Any) -> Any:
         """Return a function that does what a backend's does, and notes it."""
         special = getattr(self, f"_{name}", None) if name in _SPECIAL else None
 
@@ -312,11 +317,13 @@ class Recorder:
                 return function(*args, **kwargs)
             if special is not None:
                 return special(function, args, kwargs)
-            return self._call(name, function, args, kwargs, writes=name == "assign")
+            return self._call(
+                name, function, args, kwargs, writes=name == "assign", backend=backend
+            )
 
         return logged
 
-    def _finding(self, find: Any) -> Any:
+    def _finding(self, find: Any, backend: Any) -> Any:
         """Return `KernelTable.find`, whose kernels are noted when they run."""
 
         def finding(name: str, *rest: Any) -> Any:
@@ -326,23 +333,40 @@ class Recorder:
             writes = bool(getattr(REGISTRY.get(name), "writes", ()))
 
             def logged(*args: Any, **kwargs: Any) -> Any:
-                return self._call(name, kernel, args, kwargs, writes=writes)
+                return self._call(name, kernel, args, kwargs, writes=writes, backend=backend)
 
             return logged
 
         return finding
 
     def _call(
-        self, name: str, function: Any, args: Any, kwargs: Any, *, writes: bool = False
+        self,
+        name: str,
+        function: Any,
+        args: Any,
+        kwargs: Any,
+        *,
+        writes: bool = False,
+        backend: Any = None,
     ) -> Any:
         self._note_copies()
         given = self._operands(args), {k: self._operand(v) for k, v in kwargs.items()}
+        before = None if backend is None else backend.host_calls
         self.busy = True  # what a function calls in turn is part of it
         try:
             result = function(*args, **kwargs)
         finally:
             self.busy = False
-        self.steps.append(Call(name, function, *given, self._results(result), writes))
+        if name == "ensure" and result is args[0]:
+            return result  # an array as ever
+        on_device = (
+            backend is not None
+            and not writes
+            and backend.host_calls == before
+            and all(_is_floats(value, backend) for value in flatten(result)[0])
+        )
+        made = self._results(result)
+        self.steps.append(Call(name, function, *given, made, writes, on_device))
         return result
 
     # Functions of a backend that mean more than their results
@@ -471,6 +495,8 @@ class Recorder:
 
     def _slot(self, value: Any) -> Ref:
         ref = Ref("slot", len(self.roots))
+        if not hasattr(value, "shape"):
+            self.objects.add(ref.number)
         owner = _owner(value)
         first = self._owners.get(id(owner))
         if first is None:
@@ -595,6 +621,8 @@ class Recorder:
                 array = tensor.grad._array
                 self._kept.append(array)
                 self._grads[id(array)] = (tensor, number)
+                # Whoever wrote to it may give it another array in a replay, where it may share one.
+                self._known.pop(id(array), None)
 
     def gradient(self, tensor: Tensor) -> None:
         """Note that ``grad`` of a tensor was set."""
@@ -691,6 +719,13 @@ def _tensors() -> list[Tensor]:
 def layout(array: Any) -> tuple[Any, ...]:
     """Return what the choice of kernels may depend on."""
     return tuple(array.shape), array.dtype, getattr(array, "strides", None)
+
+
+def _is_floats(value: Any, backend: Any) -> bool:
+    """Say whether a result is an array of no integers, which hosts may have copies of, or None."""
+    if not isinstance(value, backend.array_type):
+        return value is None
+    return dtypes.kind(backend.dtype_of(value)) not in "iu"
 
 
 _NOTHING = Ref("", -1)

@@ -11,7 +11,7 @@ promises.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import pi, prod
 from operator import index as as_integer
 from typing import Any, TypeAlias
@@ -92,6 +92,8 @@ class BackendBase(HostLinearAlgebra):
     array_type: type = object
     dtypes: tuple[DType, ...] = dtypes.ALL
     kernels: KernelTable
+    device_graph: Callable[[Callable[..., Any], Collection[int]], Callable[..., Any]] | None = None
+    host_calls = 0  # where there are no graphs, nobody needs the number
 
     def __getattr__(self, name: str) -> Any:  # Any: tier 0 is bound by the subclass
         raise AttributeError(f"backend {self.name!r} has no function {name!r}")

@@ -14,6 +14,7 @@ may be views. What stands before ``/`` is passed by position, so its name is fre
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any, Protocol, runtime_checkable
 
 from helixml.backends.dispatch import KernelTable
@@ -37,6 +38,11 @@ class ComputeBackend(Protocol):
     array_type: type
     dtypes: tuple[DType, ...]  # what arrays may hold
     kernels: KernelTable
+    # Takes a function on arrays, and which of its operands are other arrays each time; returns a
+    # function that does the same in one command of the device. None if there is no such thing.
+    # `host_calls` counts the calls of this thread that needed the host: the function contains none.
+    device_graph: Callable[[Callable[..., Any], Collection[int]], Callable[..., Any]] | None
+    host_calls: int
 
     # Beside the tiers: making, moving, asking
 

@@ -11,7 +11,7 @@ CuPy is handed in, so that a stand-in can take its place; nothing here imports i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import wraps
 from inspect import isfunction
@@ -24,9 +24,11 @@ from helixml import config, dtypes
 from helixml.backends.base import BackendBase
 from helixml.backends.cuda import kernels
 from helixml.backends.cuda.failures import translated
+from helixml.backends.cuda.graphs import DeviceGraph, pools
 from helixml.backends.cuda.matrices import DeviceLinearAlgebra
 from helixml.backends.cuda.mirrors import Mirrors
 from helixml.backends.dispatch import KernelTable
+from helixml.backends.lapack import HostLinearAlgebra
 from helixml.backends.protocol import Array, ComputeBackend
 from helixml.device import Device
 from helixml.dtypes import DType
@@ -66,6 +68,11 @@ _BOUND = {
     "flip": "flip",
     "roll": "roll",
 }
+# These prepare something on the host, or wait for the device, in a way that no graph repeats.
+_OF_THE_HOST = (
+    *("fft", "ifft", "rfft", "irfft", "fft_conv", "fft_conv_vjp", "argsort", "norm_many"),
+    *(name for name in vars(HostLinearAlgebra) if not name.startswith("_")),
+)
 # Of these CuPy serves no bfloat16; they are computed in float32.
 _WIDENED = ("logical_not", "logical_and", "logical_or", "logical_xor")
 
@@ -103,19 +110,37 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
             setattr(self, name, self._in_float32(getattr(self, name)))
         self.kernels = KernelTable(kernels.table(cp, self._mirrors))
         self._functions = kernels.functions(cp)
+        self._wrap(self._counted, _OF_THE_HOST)
         if cp.cuda.runtime.getDeviceCount() > 1:
             self._wrap(self._on_own_gpu)
         self._wrap(lambda function: translated(function, device, cp))
 
-    def _wrap(self, wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Put ``wrapped(function)`` in the place of every function and every kernel."""
+    def _wrap(
+        self,
+        wrapped: Callable[[Callable[..., Any]], Callable[..., Any]],
+        names: Collection[str] | None = None,
+    ) -> None:
+        """Put ``wrapped(function)`` in the place of functions and kernels: of all, or these."""
         for name, function in vars(ComputeBackend).items():
-            if isfunction(function) and not name.startswith("_"):
+            if isfunction(function) and not name.startswith("_") and (not names or name in names):
                 setattr(self, name, wrapped(getattr(self, name)))
+        known = [self.kernels[name] for name in self.kernels]
         self.kernels = KernelTable(
-            replace(kernel, function=wrapped(kernel.function))
-            for kernel in map(self.kernels.__getitem__, self.kernels)
+            kernel
+            if names and kernel.name not in names
+            else replace(kernel, function=wrapped(kernel.function))
+            for kernel in known
         )
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that is counted among `host_calls`."""
+
+        @wraps(function, updated=())
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._mirrors.calls.count += 1
+            return function(*arguments, **options)
+
+        return call
 
     def _on_own_gpu(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that runs with the backend's GPU as the current one."""
@@ -204,14 +229,30 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         }
 
     def memory(self) -> dict[str, int]:
-        """Return bytes of living arrays, ``in_use``, and of the pool that they lie in, ``held``."""
+        """Return bytes of living arrays, ``in_use``, and of the pools they lie in, ``held``."""
         with self._gpu:
-            pool = self._cp.get_default_memory_pool()
-            return {"in_use": int(pool.used_bytes()), "held": int(pool.total_bytes())}
+            found = [self._cp.get_default_memory_pool(), *pools]
+            return {
+                "in_use": sum(int(pool.used_bytes()) for pool in found),
+                "held": sum(int(pool.total_bytes()) for pool in found),
+            }
 
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked of it."""
         self._gpu.synchronize()
+
+    # Graphs
+
+    @property
+    def host_calls(self) -> int:  # type: ignore[override]
+        """How many calls of this thread needed the host, and so cannot be part of a graph."""
+        return self._mirrors.calls.count
+
+    def device_graph(
+        self, run: Callable[..., tuple[Array, ...]], moving: Collection[int] = (), /
+    ) -> DeviceGraph:
+        """Return what does as ``run`` by one launch: see `graphs`."""
+        return DeviceGraph(self._cp, run, self._gpu, moving)
 
     # Tier 0: creation
 
@@ -378,7 +419,10 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         """Return the arrays behind each other along ``axis``."""
         fast = self._function("concat")
         joined = None if fast is None else fast(arrays, axis=axis)
-        return self._cp.concatenate(arrays, axis=axis) if joined is None else joined
+        if joined is None:
+            self._mirrors.calls.count += 1  # CuPy may send a list of addresses
+            joined = self._cp.concatenate(arrays, axis=axis)
+        return joined
 
     def getitem(self, x: Array, index: tuple[Any, ...], /) -> Array:
         """Return ``x[index]``."""

@@ -11,6 +11,7 @@ Only the backend may write to arrays that have mirrors; who writes to them with 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -25,16 +26,24 @@ Host = np.ndarray[Any, Any]
 _MOST = 1 << 22  # entries of an array that is worth a mirror
 
 
+class HostCalls(threading.local):
+    """How many calls of a thread needed the host."""
+
+    count = 0
+
+
 class Mirrors:
     """What the host knows of living arrays.
 
     Attributes
     ----------
+    calls : counts, by threads, calls that need the host: checks, and what the backend adds.
     waited : how many checks had to wait for the device.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Any], Host]] = {}
+        self.calls = HostCalls()
         self.waited = 0
 
     def of(self, x: Array) -> Host | None:
@@ -78,6 +87,7 @@ class Mirrors:
             raise IndexError(f"{name}: a target is not in [0, {classes}).")
 
     def _read(self, x: Array) -> Host:
+        self.calls.count += 1
         host = self.of(x)
         if host is None:
             self.waited += 1

@@ -7,6 +7,7 @@ a place there, which is filled anew when they change.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from helixml.backends.cuda.kernels import FLOATS
 from helixml.backends.cuda.kernels.rows import Array, dense
 from helixml.backends.cuda.launch import Program, current_device
 from helixml.backends.dispatch import Kernel
+from helixml.errors import BackendError
 
 _BLOCK = 256
 _CHUNK = 1 << 14  # entries that a block updates, at most
@@ -214,9 +216,12 @@ class Update:
     ) -> Array:
         """Return a table that was kept, filled anew if it is to hold other values; or a new one.
 
-        Each stream has its own, so that none is filled while it is read.
+        Each stream and each thread has its own, so that none is filled anew before it is read.
         """
-        key = (current_device(self._cp), self._cp.cuda.get_current_stream().ptr, *key)
+        stream = self._cp.cuda.get_current_stream()
+        if stream.is_capturing():
+            raise BackendError(f"{key[1]}: tables are sent to the device, which no graph repeats.")
+        key = (current_device(self._cp), stream.ptr, threading.get_ident(), *key)
         held, table = self._kept.get(key, (None, None))
         if table is None:
             if len(self._kept) >= _TABLES:

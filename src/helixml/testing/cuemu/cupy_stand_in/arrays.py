@@ -87,6 +87,9 @@ class Array(Memory, NDArrayOperatorsMixin):
         self._wait("tolist")
         return self._raw.tolist()
 
+    def __copy__(self) -> Any:
+        return getattr(self, "copy")()  # noqa: B009  methods are put in below
+
     def __float__(self) -> float:
         self._wait("float")
         return float(self._raw)

@@ -78,26 +78,34 @@ class Memory:
         self._taken, self._room = None, None
         if owner is None and raw.nbytes:
             stream = self._record.queues.current.ptr
-            self._taken = self._record.pool._take(raw.nbytes, stream, OutOfMemoryError)
+            self._taken = self._record.giving._take(raw.nbytes, stream, OutOfMemoryError)
         self._raw, self._owner = raw, owner
 
-    def _check_guard(self, where: str) -> None:
-        """Raise KernelFaultError if something was written around the memory."""
+    def _guard(self, where: str) -> Callable[[], None]:
+        """Return what raises KernelFaultError if something was written around the memory.
+
+        It holds the memory and not the array, which may be gone when a graph is launched.
+        """
         room = self._room if self._owner is None else self._owner._room
-        if room is None:
-            return
-        outside = np.flatnonzero(np.concatenate([room[:GUARD], room[-GUARD:]]) != _PATTERN)
-        if outside.size:
-            side = "before the first" if outside[0] < GUARD else "after the last"
-            raise KernelFaultError(
-                f"{where}: bytes {side} of an array {self._raw.shape} of {self._raw.dtype} were "
-                "written. Hint: compare the kernel's bounds with the array's shape."
-            )
+        what = f"an array {self._raw.shape} of {self._raw.dtype}"
+
+        def check() -> None:
+            if room is None:
+                return
+            outside = np.flatnonzero(np.concatenate([room[:GUARD], room[-GUARD:]]) != _PATTERN)
+            if outside.size:
+                side = "before the first" if outside[0] < GUARD else "after the last"
+                raise KernelFaultError(
+                    f"{where}: bytes {side} of {what} were written. "
+                    "Hint: compare the kernel's bounds with the array's shape."
+                )
+
+        return check
 
     def __del__(self) -> None:
         taken = getattr(self, "_taken", None)
         if taken is not None:
-            self._record.pool._give_back(taken)
+            taken.pool._give_back(taken)
 
 
 def unwrap(x: Any, array_type: type[Memory]) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any  # devices and streams of the stand-in, made at run time
 
-from helixml.testing.cuemu.cupy_stand_in.memory_pool import TOTAL
+from helixml.testing.cuemu.cupy_stand_in.memory_pool import TOTAL, MemoryPool
 from helixml.testing.cuemu.cupy_stand_in.record import Record
 from helixml.testing.cuemu.cupy_stand_in.streams import CUDARuntimeError
 
@@ -105,12 +107,22 @@ def cuda_namespace(record: Record, out_of_memory: type[Exception]) -> SimpleName
         streamCaptureModeThreadLocal=1,
         streamCaptureModeRelaxed=2,
     )
+
+    @contextmanager
+    def using_allocator(allocator: Any) -> Iterator[None]:
+        """Let arrays take memory from the pool whose `malloc` is given."""
+        outer, record.giving = record.giving, allocator.__self__
+        try:
+            yield
+        finally:
+            record.giving = outer
+
     return SimpleNamespace(
         Device=device,
         Stream=queues.Stream,
         Event=queues.Event,
         Graph=queues.Graph,
-        MemoryPool=lambda *arguments: record.pool,
+        MemoryPool=lambda *arguments: MemoryPool(record),
         alloc_pinned_memory=lambda size: memoryview(bytearray(size)),
         get_current_stream=lambda: queues.current,
         get_elapsed_time=lambda start, end: 1e3 * (end._time - start._time),
@@ -118,6 +130,7 @@ def cuda_namespace(record: Record, out_of_memory: type[Exception]) -> SimpleName
         memory=SimpleNamespace(OutOfMemoryError=out_of_memory),
         runtime=runtime,
         set_allocator=lambda allocator=None: None,
+        using_allocator=using_allocator,
         set_pinned_memory_allocator=lambda allocator=None: None,
         stream=SimpleNamespace(get_current_stream=lambda: queues.current),
     )

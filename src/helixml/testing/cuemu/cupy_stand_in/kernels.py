@@ -78,11 +78,16 @@ class RawKernel:
         record = self._array_type._record
         record.launches[self.name] += 1
 
+        guards = [
+            x._guard(f"{self.name}, argument {number}")
+            for number, x in enumerate(args)
+            if isinstance(x, Array)
+        ]
+
         def run() -> None:
             kernel.run(prepared)
-            for number, x in enumerate(args):
-                if isinstance(x, Array):
-                    x._check_guard(f"{self.name}, argument {number}")
+            for check in guards:
+                check()
             if kernel.statistics:
                 record.bytes_read[self.name] += kernel.statistics.bytes_read
                 record.bytes_written[self.name] += kernel.statistics.bytes_written

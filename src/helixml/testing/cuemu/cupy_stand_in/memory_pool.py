@@ -27,6 +27,7 @@ class Piece:
 
     bytes: int
     stream: int
+    pool: MemoryPool
     is_free: bool = False
     before: Piece | None = None
     behind: Piece | None = None
@@ -35,7 +36,7 @@ class Piece:
         """Keep ``nbytes``; return the rest, if there is one."""
         if nbytes == self.bytes:
             return None
-        rest = Piece(self.bytes - nbytes, self.stream, before=self, behind=self.behind)
+        rest = Piece(self.bytes - nbytes, self.stream, self.pool, before=self, behind=self.behind)
         if rest.behind is not None:
             rest.behind.before = rest
         self.bytes, self.behind = nbytes, rest
@@ -56,6 +57,10 @@ class MemoryPool:
         self._free: list[Piece] = []
         self._used = self._total = self._limit = 0
 
+    def malloc(self, size: int) -> Any:
+        """Name the pool, for `cupy.cuda.using_allocator`: arrays alone take memory here."""
+        raise NotImplementedError("the stand-in's pool gives memory to arrays alone")
+
     def _take(self, nbytes: int, stream: int, refuse: Callable[[str], Exception]) -> Piece:
         """Return a piece for an array; raise what ``refuse`` makes if the limit is reached."""
         wanted = -(-nbytes // UNIT) * UNIT
@@ -73,7 +78,7 @@ class MemoryPool:
                 )
             self._total += wanted
             self._record.device_allocations += 1
-            piece = Piece(wanted, stream)
+            piece = Piece(wanted, stream, self)
         self._used += wanted
         self._record.peak_bytes = max(self._record.peak_bytes, self._used)
         return piece

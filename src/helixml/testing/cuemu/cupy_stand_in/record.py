@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ class Record:
     copies : bytes "to device" and "to host".
     device_allocations : of memory that the pool did not have.
     peak_bytes : the most that arrays held.
-    pool : the memory pool.
+    pool : the memory pool that arrays come from by default.
     queues : the streams.
     """
 
@@ -39,7 +40,18 @@ class Record:
         self.copies: Counter[str] = Counter()
         self.device_allocations = self.peak_bytes = 0
         self.pool = MemoryPool(self)
+        self._of_thread = threading.local()
         self.queues: Queues
+
+    @property
+    def giving(self) -> MemoryPool:
+        """The pool that arrays of this thread come from now."""
+        pool: MemoryPool = getattr(self._of_thread, "pool", self.pool)
+        return pool
+
+    @giving.setter
+    def giving(self, pool: MemoryPool) -> None:
+        self._of_thread.pool = pool
 
     def reset(self) -> None:
         """Forget the counts; memory in use stays in use."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -158,25 +159,30 @@ class Stream:
 
 
 class Queues:
-    """All streams of a stand-in.
-
-    Attributes
-    ----------
-    current : the stream that gets work for which none is named.
-    """
+    """All streams of a stand-in."""
 
     def __init__(self, record: Record, *, lazy: bool, seed: int) -> None:
         self.lazy = lazy
         self.record = record
         self.streams: list[Stream] = []
         self._random = random.Random(seed)
+        self._of_thread = threading.local()
         self._number = itertools.count()
         self.Stream = type("Stream", (Stream,), {"_queues": self})
         self.Event = type("Event", (Event,), {"_queues": self})
         self.Graph = type("Graph", (Graph,), {"_queues": self})
         self.null: Stream = self.Stream(null=True)
         setattr(self.Stream, "null", self.null)  # noqa: B010 - mypy knows no more than a type
-        self.current = self.null
+
+    @property
+    def current(self) -> Stream:
+        """The stream that gets work of this thread for which none is named."""
+        stream: Stream = getattr(self._of_thread, "stream", self.null)
+        return stream
+
+    @current.setter
+    def current(self, stream: Stream) -> None:
+        self._of_thread.stream = stream
 
     def new_event(self) -> Event:
         """Return an event of this stand-in."""
@@ -214,7 +220,7 @@ class Queues:
         ------
         CUDARuntimeError : the current stream captures, or the condition can never hold.
         """
-        if any(stream.is_capturing() for stream in self.streams):
+        if self.current.is_capturing():
             raise CUDARuntimeError(
                 f"cudaErrorStreamCaptureUnsupported: {cause} during the capture of a graph"
             )
