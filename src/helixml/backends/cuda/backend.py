@@ -24,9 +24,10 @@ from helixml import config, dtypes
 from helixml.backends.base import BackendBase
 from helixml.backends.cuda import kernels
 from helixml.backends.cuda.failures import translated
-from helixml.backends.cuda.graphs import DeviceGraph, pools
+from helixml.backends.cuda.graphs import DeviceGraph, graphs
 from helixml.backends.cuda.matrices import DeviceLinearAlgebra
 from helixml.backends.cuda.mirrors import Mirrors
+from helixml.backends.cuda.products import Products
 from helixml.backends.dispatch import KernelTable
 from helixml.backends.lapack import HostLinearAlgebra
 from helixml.backends.protocol import Array, ComputeBackend
@@ -110,6 +111,7 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
             setattr(self, name, self._in_float32(getattr(self, name)))
         self.kernels = KernelTable(kernels.table(cp, self._mirrors))
         self._functions = kernels.functions(cp)
+        self._products = Products(cp)
         self._wrap(self._counted, _OF_THE_HOST)
         if cp.cuda.runtime.getDeviceCount() > 1:
             self._wrap(self._on_own_gpu)
@@ -231,11 +233,11 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
     def memory(self) -> dict[str, int]:
         """Return bytes of living arrays, ``in_use``, and of the pools they lie in, ``held``."""
         with self._gpu:
-            found = [self._cp.get_default_memory_pool(), *pools]
-            return {
-                "in_use": sum(int(pool.used_bytes()) for pool in found),
-                "held": sum(int(pool.total_bytes()) for pool in found),
-            }
+            pool = self._cp.get_default_memory_pool()
+            found = [(int(pool.used_bytes()), int(pool.total_bytes()))]
+            found += [graph.memory() for graph in graphs if graph.gpu == self._gpu]
+            in_use, held = map(sum, zip(*found, strict=True))
+            return {"in_use": in_use, "held": held}
 
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked of it."""
@@ -444,18 +446,8 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         return self._cp.take(x, self._from_front(indices, x.shape[axis]), axis)
 
     def matmul(self, x: Array, y: Array, /) -> Array:
-        """Return the matrix product; cuBLAS multiplies 16-bit floats in float32.
-
-        A stack times one matrix is one product of more rows: CuPy would copy a transposed matrix
-        and make lists of addresses. It knows no stacks of bfloat16, which are multiplied in
-        float32.
-        """
-        if x.ndim > 2 and y.ndim == 2:
-            flat = self.matmul(x.reshape(prod(x.shape[:-1]), x.shape[-1]), y)
-            return flat.reshape(*x.shape[:-1], y.shape[-1])
-        if x.dtype == dtypes.bfloat16 and max(x.ndim, y.ndim) > 2:
-            return self._cp.matmul(self._wide(x), self._wide(y)).astype(dtypes.bfloat16)
-        return self._cp.matmul(x, y).astype(x.dtype, copy=False)
+        """Return the matrix product; 16-bit floats are multiplied in float32."""
+        return self._products.matmul(x, y)
 
     # Tier 1 that CuPy or a kernel does better than base
 

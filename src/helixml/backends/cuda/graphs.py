@@ -23,14 +23,14 @@ from weakref import WeakSet
 
 from helixml.errors import BackendError
 
-__all__ = ["DeviceGraph", "pools"]
+__all__ = ["DeviceGraph", "graphs"]
 
 Array = Any  # an array of CuPy
 
 _MOST_CAPTURES = 8  # then the function is called as it is
 _MOST_MOVES = 3  # of an operand; then it is copied
 
-pools: WeakSet[Any] = WeakSet()  # of all graphs that live
+graphs: WeakSet[DeviceGraph] = WeakSet()  # all that live
 
 
 class DeviceGraph:
@@ -60,7 +60,7 @@ class DeviceGraph:
     ) -> None:
         self._cp = cp
         self._run = run
-        self._gpu = gpu
+        self.gpu = gpu
         self._lock = threading.RLock()
         self._copied: set[int] = set()  # places of results of which copies are given away
         # Places of operands that are copied, and where the kernels read them.
@@ -81,7 +81,7 @@ class DeviceGraph:
 
     def __call__(self, *operands: Array) -> tuple[Array, ...]:
         """Return what ``run`` does; the next call overwrites what nobody has any more."""
-        with self._lock, self._gpu:
+        with self._lock, self.gpu:
             if not self.reason and (
                 self._graph is None or self._has_moved(operands) or self._is_watched()
             ):
@@ -95,6 +95,11 @@ class DeviceGraph:
                 return self._results
             copied = self._copied
             return tuple([x.copy("K") if i in copied else x for i, x in enumerate(self._results)])
+
+    def memory(self) -> tuple[int, int]:
+        """Return bytes of arrays in the graph's own pool, and of that pool."""
+        pool = self._pool
+        return (0, 0) if pool is None else (int(pool.used_bytes()), int(pool.total_bytes()))
 
     def _has_moved(self, operands: Sequence[Array]) -> bool:
         """Say whether an operand that is not copied lies elsewhere."""
@@ -147,7 +152,7 @@ class DeviceGraph:
         self._graph, self._results, self._pool = graph, results, pool
         self._addresses = [x.data.ptr for x in operands]
         self._stream = cp.cuda.get_current_stream()
-        pools.add(pool)
+        graphs.add(self)
         del results, given
         self._counts = [*map(sys.getrefcount, self._owners)]
         if is_first:  # what the function took, when it was called as it is

@@ -13,6 +13,7 @@ from helixml.backends.cuda.kernels import FLOATS
 from helixml.backends.cuda.kernels.binary import Binary
 from helixml.backends.cuda.kernels.rows import Array, dense
 from helixml.backends.cuda.kernels.summing import Sums
+from helixml.backends.cuda.products import Products
 from helixml.backends.dispatch import Kernel
 
 
@@ -39,6 +40,7 @@ class Linear:
         self._cp = cp
         self._add = Binary(cp).function("add")
         self._sum = Sums(cp).sum
+        self._matmul = Products(cp).matmul
 
     def forward(
         self, x: Array, weight: Array, bias: Array | None = None, *, activation: None = None
@@ -56,7 +58,7 @@ class Linear:
         residuals : x as dense rows, (rows, d).
         """
         rows = dense(self._cp, x.reshape(prod(x.shape[:-1]), x.shape[-1]))
-        y = self._cp.matmul(rows, weight.T)
+        y = self._matmul(rows, weight.T)
         if bias is not None:
             y = self._add(y, dense(self._cp, bias))
         return (y.reshape(*x.shape[:-1], weight.shape[0]),), (rows,)
@@ -76,7 +78,7 @@ class Linear:
         assert g is not None and x is not None and weight is not None
         g = dense(self._cp, g.reshape(len(rows), len(weight)))
         return (
-            self._cp.matmul(g, weight).reshape(x.shape) if needs[0] else None,
-            self._cp.matmul(g.T, rows) if needs[1] else None,
+            self._matmul(g, weight).reshape(x.shape) if needs[0] else None,
+            self._matmul(g.T, rows) if needs[1] else None,
             self._sum(g, axis=(0,), keepdims=False) if needs[2] and bias is not None else None,
         )

@@ -15,6 +15,7 @@ from helixml.backends.cuda.kernels.attention import Attention, takes_heads
 from helixml.backends.cuda.kernels.norm import Norm
 from helixml.backends.cuda.kernels.parts import Array
 from helixml.backends.cuda.kernels.selective_scan import SelectiveScan, takes_states
+from helixml.backends.cuda.products import Products
 from helixml.backends.dispatch import Kernel
 
 __all__ = ["ScanAttention", "kernels"]
@@ -64,6 +65,7 @@ class ScanAttention:
 
     def __init__(self, cp: Any) -> None:  # Any: a module
         self._cp = cp
+        self._matmul = Products(cp).matmul
         self._norm, self._scan, self._attention = Norm(cp), SelectiveScan(cp), Attention(cp)
 
     def forward(
@@ -93,7 +95,7 @@ class ScanAttention:
         (b, l, _), (e, n) = x.shape, A.shape
         (normal,), (scales,) = self._norm.rms_norm(x, norm_weight, eps=eps)
         parts = [
-            self._product(normal.reshape(b * l, -1), weight.T).reshape(b, l, -1)
+            self._matmul(normal.reshape(b * l, -1), weight.T).reshape(b, l, -1)
             for weight in _rows(in_weight, e, n, heads, key_heads)
         ]
         (scanned,), states = self._scan.forward(
@@ -106,7 +108,7 @@ class ScanAttention:
             q, k, v, added, causal=True, window=window, alone=recorded
         )
         total = total.swapaxes(1, 2).reshape(b * l, e)
-        y = self._product(total, out_weight.T).reshape(b, l, -1)
+        y = self._matmul(total, out_weight.T).reshape(b, l, -1)
         if not recorded:
             return (y,), ()
         return (y,), (scales, normal, *parts, *states, seen, logarithms, total)
@@ -138,7 +140,7 @@ class ScanAttention:
         (b, l, d), (e, _) = x.shape, A.shape
         width, rows = e // heads, b * l
         g = g.reshape(rows, -1)
-        dtotal = self._product(g, out_weight).reshape(b, l, e)
+        dtotal = self._matmul(g, out_weight).reshape(b, l, e)
         scan_inputs = _for_scan(parts, A, D, delta_bias)
         du, ddelta, dA, dB, dC, dD, _, dbias, _ = self._scan.backward(
             (dtotal.transpose(0, 2, 1),),
@@ -160,24 +162,20 @@ class ScanAttention:
         by_steps = [part.transpose(0, 2, 1) for part in of_scan]
         by_steps += [part.swapaxes(1, 2) for part in of_attention]
         gparts = cp.concatenate([part.reshape(rows, -1) for part in by_steps], axis=1)
-        dnormal = self._product(gparts, in_weight).reshape(b, l, d)
+        dnormal = self._matmul(gparts, in_weight).reshape(b, l, d)
         dx, dnorm_weight, _ = self._norm.rms_norm_vjp(
             (dnormal,), [needs[0], needs[1], False], [x, norm_weight, None], [scales]
         )
         gradients = (
             dx,
             dnorm_weight,
-            self._product(gparts.T, normal.reshape(rows, d)) if needs[2] else None,
+            self._matmul(gparts.T, normal.reshape(rows, d)) if needs[2] else None,
             dA,
-            self._product(g.T, total) if needs[4] else None,
+            self._matmul(g.T, total) if needs[4] else None,
             dD,
             dbias,
         )
         return tuple(x if need else None for x, need in zip(gradients, needs, strict=True))
-
-    def _product(self, x: Array, y: Array) -> Array:
-        """Return the product of two matrices; 16-bit floats are multiplied in float32."""
-        return self._cp.matmul(x, y).astype(x.dtype, copy=False)
 
 
 def _rows(weight: Array, e: int, n: int, heads: int, key_heads: int | None) -> list[Array]:

@@ -52,6 +52,8 @@ class Piece:
 class MemoryPool:
     """The pool of a stand-in; its public methods are those of `cupy.cuda.MemoryPool`."""
 
+    __slots__ = ("_free", "_limit", "_record", "_total", "_used")  # CuPy's takes no weak references
+
     def __init__(self, record: Record) -> None:
         self._record = record
         self._free: list[Piece] = []
