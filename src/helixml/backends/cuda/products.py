@@ -67,8 +67,11 @@ class Products:
         -------
         ([...,] m, n) of that dtype, without the axes that vectors lack.
         """
-        if self._library is None or x.dtype != y.dtype or x.dtype not in _TYPES:
+        known = _TYPES.get(x.dtype)
+        if self._library is None or known is None or x.dtype != y.dtype:
             return self._theirs(x, y)
+        if x.ndim == y.ndim == 2:
+            return self._stacked(x, y, (), known)
         if y.ndim == 1:
             return self.matmul(x, y[:, None])[..., 0]
         if x.ndim == 1:
@@ -76,7 +79,7 @@ class Products:
         if x.ndim > 2 and y.ndim == 2:  # one product of more rows
             flat = self.matmul(x.reshape(prod(x.shape[:-1]), x.shape[-1]), y)
             return flat.reshape(*x.shape[:-1], y.shape[-1])
-        return self._stacked(x, y)
+        return self._stacked(x, y, np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), known)
 
     def _theirs(self, x: Array, y: Array) -> Array:
         """Return what CuPy computes; it knows no stacks of bfloat16."""
@@ -88,13 +91,15 @@ class Products:
             x, y = x.astype(np.float32), y.astype(np.float32)
         return self._cp.matmul(x, y).astype(dtype, copy=False)
 
-    def _stacked(self, x: Array, y: Array) -> Array:
+    def _stacked(
+        self, x: Array, y: Array, stack: tuple[int, ...], known: tuple[int, int, type]
+    ) -> Array:
+        """Return the products of matrices side by side in ``stack``."""
         cp = self._cp
         (m, k), n = x.shape[-2:], y.shape[-1]
-        stack = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-        result = cp.empty((*stack, m, n), x.dtype)
+        result = cp.ndarray((*stack, m, n), x.dtype)
         count = prod(stack)
-        if not result.size:
+        if not (count and m and n):
             return result
         if not k:
             result[...] = 0
@@ -103,20 +108,23 @@ class Products:
         y, is_turned_y, row_y, step_y = _laid_out(cp, y, stack)
         if max(m, n, k, row_x, row_y, count) > _MOST:
             return self._theirs(x, y)
-        kind, compute, scalar = _TYPES[x.dtype]
+        kind, compute, scalar = known
         one, zero = _scalars(scalar)
-        handle = cp.cuda.device.get_cublas_handle()
-        workspace = cp.cuda.alloc(_WORKSPACE)  # whoever takes it next comes later in the stream
-        library = self._library
-        _check("cublasSetStream", library.cublasSetStream_v2(
-            handle, cp.cuda.get_current_stream().ptr))  # fmt: skip
-        _check("cublasSetWorkspace", library.cublasSetWorkspace_v2(
-            handle, workspace.ptr, _WORKSPACE))  # fmt: skip
-        _check("cublasGemmStridedBatchedEx", library.cublasGemmStridedBatchedEx(
-            handle, is_turned_y, is_turned_x, n, m, k,
-            one, y.data.ptr, kind, row_y, step_y, x.data.ptr, kind, row_x, step_x,
-            zero, result.data.ptr, kind, n, m * n, count, compute, _ANY_ALGORITHM,
-        ))  # fmt: skip
+        cuda, library = cp.cuda, self._library
+        handle = cuda.device.get_cublas_handle()
+        workspace = cuda.alloc(_WORKSPACE)  # whoever takes it next comes later in the stream
+        status = (
+            library.cublasSetStream_v2(handle, cuda.get_current_stream().ptr)
+            or library.cublasSetWorkspace_v2(handle, workspace.ptr, _WORKSPACE)
+            or library.cublasGemmStridedBatchedEx(
+                *(handle, is_turned_y, is_turned_x, n, m, k),
+                *(one, y.data.ptr, kind, row_y, step_y),
+                *(x.data.ptr, kind, row_x, step_x),
+                *(zero, result.data.ptr, kind, n, m * n, count, compute, _ANY_ALGORITHM),
+            )
+        )
+        if status:
+            raise BackendError(f"cuBLAS: CUBLAS_STATUS_{_STATUS.get(status, status)}")
         return result
 
 
@@ -128,18 +136,17 @@ def _laid_out(cp: Any, x: Array, stack: tuple[int, ...]) -> tuple[Array, bool, i
     The array; whether its matrices lie transposed; entries from row to row, or from column to
     column if so; entries from matrix to matrix.
     """
-    size = x.dtype.itemsize
-    for _ in range(2):  # the second time it is dense
-        rows, columns = x.shape[-2:]
-        down, across = (stride // size for stride in x.strides[-2:])
-        step = _step(x, stack)
-        fits = step is not None and not any(stride % size for stride in x.strides)
-        if fits and (across == 1 or columns == 1) and (down >= columns or rows == 1):
-            return x, False, max(down if rows > 1 else columns, 1), step or 0
-        if fits and (down == 1 or rows == 1) and (across >= rows or columns == 1):
-            return x, True, max(across if columns > 1 else rows, 1), step or 0
-        x = cp.ascontiguousarray(cp.broadcast_to(x, (*stack, rows, columns)) if stack else x)
-    raise BackendError(f"matmul: {x.shape} {x.dtype} with strides {x.strides} is not served.")
+    size = x.itemsize
+    rows, columns = x.shape[-2:]
+    down, across = x.strides[-2:]
+    step = _step(x, stack) if stack else 0
+    if step is not None:
+        if (across == size or columns == 1) and (down >= columns * size or rows == 1):
+            return x, False, down // size if rows > 1 else columns, step
+        if (down == size or rows == 1) and (across >= rows * size or columns == 1):
+            return x, True, across // size if columns > 1 else rows, step
+    x = cp.ascontiguousarray(cp.broadcast_to(x, (*stack, rows, columns)) if stack else x)
+    return x, False, columns, rows * columns
 
 
 def _step(x: Array, stack: tuple[int, ...]) -> int | None:
@@ -169,11 +176,6 @@ def _scalars(kind: type) -> tuple[Any, Any]:
 
 
 _kept: list[Any] = []  # what addresses are of
-
-
-def _check(name: str, status: int) -> None:
-    if status:
-        raise BackendError(f"{name}: CUBLAS_STATUS_{_STATUS.get(status, status)}")
 
 
 @cache
