@@ -40,6 +40,7 @@ NAMES = (
     "threads",
     "small_ops",
     "overhead",
+    "captured",
     "profiler",
     "long_chain",
     "footprint",
@@ -55,9 +56,10 @@ NAMES = (
 # Those that say something of another device; the others look at the CPU, or at the engine.
 DEVICE_NAMES = (
     *("training_step", "transformer", "selective_scan", "rows", "elementwise", "causal_conv"),
-    *("long_convolution", "matmul", "adamw", "decoding"),
+    *("long_convolution", "matmul", "adamw", "captured", "decoding"),
 )
-PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PEERS = ROOT / ".venv-peers"
+PEERS_PYTHON = PEERS / "bin" / "python"
 # PyTorch would give big arrays back to the system and take them anew in every call.
 KEEP_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
@@ -141,7 +143,12 @@ def ask(name: str, quick: bool) -> Iterator[Figure | WorkerError]:
     if hasattr(question, "cases"):
         yield from _compared(name, question, quick)
         return
-    with Worker(sys.executable, f"bench.{name}", **TWO_THREADS) as worker:
+    environment = dict(TWO_THREADS)
+    if getattr(question, "WITH_PEERS", False):
+        places = map(str, PEERS.glob("lib/python*/site-packages"))
+        given = filter(None, [os.environ.get("PYTHONPATH")])
+        environment["PYTHONPATH"] = os.pathsep.join([*given, *places])
+    with Worker(sys.executable, f"bench.{name}", **environment) as worker:
         try:
             yield from (Figure(**record) for record in worker.ask("figures", quick=quick))
         except WorkerError as error:

@@ -14,7 +14,8 @@ from bench.turns import Figure
 from helixml.hardware import CostModel, optimal, suite
 from helixml.hardware.cost_model import measured
 
-DEVICES = ("cpu", "reference", "torch", "cuda")
+DEVICES = ("cpu", "reference", "torch", "wgpu", "cuda")
+WITH_PEERS = True  # PyTorch is one of the devices
 ENOUGH = 50  # points
 
 
