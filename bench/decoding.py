@@ -17,7 +17,7 @@ from bench.turns import Case
 
 PEER = "PyTorch"
 PROMPT, NEW = 8, 16  # tokens
-LONG_PROMPT, QUICK_PROMPT = 1024, 64
+LONG_PROMPT, QUICK_PROMPT = 1024, 128
 SIZES = {
     "130M parameters": {"vocab_size": 50280, "hidden_size": 768, "num_hidden_layers": 24},
     "the byte model": {"vocab_size": 256, "hidden_size": 256, "num_hidden_layers": 4},
