@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["require"]
+import helixml as hx
+
+__all__ = ["need_dtype", "require"]
 
 
 def require(name: str, reason: str) -> NoReturn:
@@ -18,3 +20,13 @@ def require(name: str, reason: str) -> NoReturn:
     if name in wanted:
         pytest.fail(f"HELIXML_REQUIRE asks for {name}: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def need_dtype(name: str) -> None:
+    """Skip the test where the device that the suite runs on has no such dtype, and says so."""
+    try:
+        hx.zeros((1,), name)
+    except hx.errors.DTypeError as error:
+        if f"has no {name}; it has " not in str(error):
+            raise
+        pytest.skip(str(error))

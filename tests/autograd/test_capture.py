@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from captured_cases import HOST, batch, equal, follow, twins
 
 import helixml as hx
+from helixml.backends import registry
 
 # The same bits
 
@@ -131,6 +134,45 @@ def test_a_language_model_of_mamba_blocks_has_the_bits_of_the_step_itself():
     captured = hx.capture(own[0], strict=True)
     follow(captured, own, other, 12, batches=batches)
     assert captured.replays == 9
+
+
+def test_gradients_that_lie_in_one_array_are_clipped_each(
+    plain_settings, with_kernels, monkeypatch
+):
+    table = registry.get("cpu").kernels
+    kernel = table["causal_conv1d_vjp"]
+
+    def joined(*args, **options):
+        gx, gweight, gbias, gpast = kernel.function(*args, **options)
+        both = np.concatenate([gweight.ravel(), gbias])
+        return gx, both[: gweight.size].reshape(gweight.shape), both[gweight.size :], gpast
+
+    monkeypatch.setitem(table._kernels, kernel.name, replace(kernel, function=joined))
+
+    def make():
+        layer = hx.nn.Module()
+        layer.weight = hx.nn.Parameter(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+        layer.bias = hx.nn.Parameter(np.ones(3, np.float32))
+        optimizer = hx.optim.AdamW(list(layer.parameters()), lr=0.1)
+
+        def step(x, target):
+            loss = hx.mse_loss(hx.causal_conv1d(x, layer.weight, layer.bias), target)
+            loss.backward()
+            hx.optim.clip_grad_norm(layer.parameters(), 0.01)
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        return step, layer, optimizer
+
+    def batches(i):
+        x = hx.tensor(HOST.standard_normal((2, 3, 9)).astype(np.float32))
+        return x, x * 2
+
+    own, other = make(), make()
+    captured = hx.capture(own[0], strict=True)
+    follow(captured, own, other, 8, batches=batches)
+    assert captured.replays == 5
 
 
 def test_without_kernels_the_definitions_are_replayed():

@@ -1,5 +1,7 @@
 """PyTorch and JAX as backends: places, what each does in its own way, and a model trained there."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -213,6 +215,56 @@ def test_jax_computes_in_64_bits_and_its_settings_stay(jax):
     assert hx.arange(3, device="jax").dtype == np.int64
     assert library.config.jax_enable_x64 == before
     assert jnp.ones(1).dtype == (np.float64 if before else np.float32)
+
+
+LISTING = """
+import os
+import helixml as hx
+assert "jax" in [d.name for d in hx.devices()]
+print(*sorted(f"{n}={v}" for n, v in os.environ.items() if n.startswith("XLA")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "XLA_PYTHON_CLIENT_PREALLOCATE=false"),
+        *(
+            ({name: value}, f"{name}={value}")
+            for name, value in {
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
+                "XLA_CLIENT_MEM_FRACTION": ".5",
+                "XLA_PYTHON_CLIENT_MEM_FRACTION": ".5",
+                "XLA_PYTHON_CLIENT_ALLOCATOR": "platform",
+            }.items()
+        ),
+    ],
+)
+def test_listing_devices_leaves_a_gpu_its_memory_unless_the_user_says_how_much(jax, given, found):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("XLA")}
+    done = subprocess.run(
+        [sys.executable, "-c", LISTING],
+        env={**plain, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == found
+
+
+def test_jax_is_told_of_memory_before_it_is_asked_for_devices(jax, monkeypatch):
+    from helixml.backends import array_api_jax
+
+    told, ask = [], array_api_jax.jax.devices
+
+    def devices(*kinds):
+        told.append(dict(os.environ))
+        return ask(*kinds)
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(array_api_jax.jax, "devices", devices)
+    array_api_jax.create(Device("jax"))
+    assert told[0] == {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 # Indices, scans, random numbers

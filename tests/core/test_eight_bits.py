@@ -6,9 +6,16 @@ import pytest
 
 import helixml as hx
 from helixml.errors import DTypeError, NotDifferentiableError
+from required import need_dtype
 
 NAMES = ["float8_e4m3fn", "float8_e5m2"]
 pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(autouse=True)
+def device_has_them(name):
+    """Ask for a device that can store them."""
+    need_dtype(name)
 
 
 def stored(name):

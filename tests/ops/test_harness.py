@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from helixml import config, dtypes
@@ -114,6 +115,30 @@ def test_every_op_that_checks_its_arguments_has_error_samples():
         and (getattr(op, "prepare_attributes", None) or getattr(op, "check_call", None))
     ]
     assert silent == []
+
+
+def phased(function, k):
+    """Return a decomposition whose vectors have other phases in each dtype; `k` are both."""
+
+    def decompose(x, **options):
+        results = [y.copy() for y in function(x, **options)]
+        turn = {"complex64": 1j, "float32": -1}.get(x.dtype.name, 1)
+        left, right = (results[i] for i in k)
+        count = min(x.shape[-2:])
+        left[..., :count] *= turn
+        if right is not left:
+            right[..., :count, :] *= np.conj(turn)
+        return tuple(results)
+
+    return decompose
+
+
+@pytest.mark.skipif(not STANDARD, reason="it is the harness that is tested")
+@pytest.mark.parametrize(("name", "vectors"), [("svd", (0, 2)), ("eigh", (1, 1))])
+def test_gradients_are_compared_whatever_phases_vectors_have(monkeypatch, name, vectors):
+    backend = registry.get("cpu")
+    monkeypatch.setattr(backend, name, phased(getattr(backend, name), vectors))
+    harness.Check(REGISTRY[name], "backward", harness.Setting()).run()
 
 
 # What takes truth values, bits or positions alone says so where complex numbers are given.

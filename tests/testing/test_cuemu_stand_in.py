@@ -98,6 +98,52 @@ def test_what_is_not_listed_is_not_there(cp, x):
         np.block([x, x])
 
 
+# What CuPy computes otherwise than NumPy: seen on an H100 with CuPy 14.2
+
+
+def test_a_zero_of_the_host_fills_with_zero_bytes(cp):
+    minus = cp.asarray(np.array([-0.0], np.float32))
+    assert np.signbit(minus.get()).all()
+    assert np.signbit(cp.full((2,), minus[0], np.float32).get()).all()
+    for made in (cp.full((2,), -0.0), cp.asarray(-0.0), cp.asarray(np.array(-0.0, np.float32))):
+        assert not np.signbit(made.get()).any()
+    matrix = cp.ones((2, 2), np.float32)
+    matrix[0] = -0.0
+    assert not np.signbit(matrix[0].get()).any()
+    matrix[:, 0] = -0.0  # its entries lie apart: a kernel writes them
+    assert np.signbit(matrix[:, 0].get()).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16], ids=str)
+def test_floats_are_divided_with_a_remainder_by_the_quotient_rounded_down(cp, dtype):
+    x, y = (cp.asarray(np.array(v, dtype)) for v in ([1, -1, 7, 1], [np.inf, np.inf, 2, 0]))
+    np.testing.assert_array_equal((x // y).get().astype(float), [0, -0.0, 3, np.inf])
+    np.testing.assert_array_equal((x % y).get().astype(float), [np.nan, np.nan, 1, np.nan])
+    whole = cp.asarray(np.array([7, 7]))
+    assert (whole // cp.asarray(np.array([2, 0]))).get().tolist() == [3, 0]
+
+
+def test_what_is_next_to_an_infinity_is_nan_in_float16(cp):
+    x, y = cp.asarray(np.array([1, np.inf], np.float16)), cp.asarray(np.zeros(2, np.float16))
+    np.testing.assert_array_equal(cp.nextafter(x, y).get(), np.array([1 - 2.0**-11, np.nan]))
+
+
+def test_integers_have_negative_powers(cp):
+    x, y = cp.asarray(np.array([3, 1, -1, -1, 2])), cp.asarray(np.array([-1, -3, -3, -2, 3]))
+    assert (x**y).get().tolist() == [0, 1, -1, 1, 8]
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2], ids=str)
+def test_there_are_no_8_bit_floats(cp, x, dtype):
+    for make in (
+        lambda: x.astype(dtype),
+        lambda: cp.zeros((2,), dtype),
+        lambda: cp.asarray(np.zeros(2, dtype)),
+    ):
+        with pytest.raises(ValueError, match="Unsupported dtype float8"):
+            make()
+
+
 @pytest.mark.parametrize(
     ("name", "use"),
     [

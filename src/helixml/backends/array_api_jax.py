@@ -10,10 +10,14 @@
   made on the host instead, and what takes several functions is compiled as one.
 - What adds at indices must add in one order. On CPUs and TPUs XLA does; elsewhere `base`
   sorts the indices.
+- JAX takes 75 % of a GPU's memory when it starts, and to list devices starts it. So it is told to
+  ask for memory as it needs it, ``XLA_PYTHON_CLIENT_PREALLOCATE=false``, unless the environment
+  already says something of that, or JAX has started before.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from inspect import signature
@@ -42,6 +46,13 @@ _COMPILED = (
 )
 
 
+# By which a user says how much of a GPU's memory JAX takes ("GPU memory allocation" in its docs).
+_SAID = (
+    *("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_CLIENT_MEM_FRACTION"),
+    *("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_ALLOCATOR"),
+)
+
+
 def create(device: Device) -> JaxBackend:
     """Return the backend of a place of JAX.
 
@@ -49,6 +60,8 @@ def create(device: Device) -> JaxBackend:
     ------
     DeviceError : JAX has no such place here.
     """
+    if not any(name in os.environ for name in _SAID):
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     kind, _, number = device.index.partition(":")
     try:
         place = jax.devices(kind or None)[int(number or 0)]

@@ -65,6 +65,11 @@ def devices(kind: str | None = None) -> tuple[DeviceRecord, ...]:
     ------
     DeviceError : none of ``kind`` can be used; the message says why, and what to do.
 
+    Notes
+    -----
+    To see whether they work, libraries are started. None takes a GPU's memory by that: JAX is told
+    to ask for it as it needs it, unless the environment says otherwise.
+
     Examples
     --------
     >>> import helixml as hx

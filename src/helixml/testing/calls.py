@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -92,12 +92,16 @@ class Call:
         args = [replace_arrays(value, function) for value in self.args]
         return args, {k: replace_arrays(value, function) for k, value in self.kwargs.items()}
 
-    def changed(self, function: Callable[[Array], Array]) -> Call:
+    def changed(self, function: Callable[[Array], Array]) -> Self:
         """Return the same call with each array replaced."""
         args, kwargs = self.with_arrays(function)
-        return Call(self.op, args, kwargs, self.device, self.kinds)
+        return type(self)(self.op, args, kwargs, self.device, self.kinds)
 
-    def in_float64(self) -> Call:
+    def determined(self) -> Call:
+        """Return the same call, with what is determined of its results in their place."""
+        return _Determined(self.op, self.args, self.kwargs, self.device, self.kinds)
+
+    def in_float64(self) -> Self:
         """Return the same call with its float arrays in float64, complex ones in complex128.
 
         A device that has no float64 leaves it to the CPU.
@@ -296,6 +300,15 @@ def written_by(call: Call) -> list[Tensor]:
 
 
 # Gradients of a call
+
+
+class _Determined(Call):
+    """A call whose results are what is determined of an op's: what two devices must agree on."""
+
+    def _called(self, function: Callable[[Array], Tensor]) -> list[Tensor]:
+        results = super()._called(function)
+        determined = self.op.options.get("determined")
+        return results if determined is None else list(determined(*results))
 
 
 def cotangents_of(call: Call, seed: int = 5) -> list[Array | None]:

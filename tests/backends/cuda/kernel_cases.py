@@ -9,8 +9,8 @@ kernels. This file is run by itself under sanitizers, with a function `check_FIL
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -99,6 +99,19 @@ def kernels_of(file: str) -> set[str]:
     return set(parameters(read(f"{file}.cu")))
 
 
+@contextmanager
+def prepared(call: Case) -> Iterator[None]:
+    """Have a fresh emulator serve the device "cuda", with the settings of a call."""
+    registry.register("cuda", lambda: CudaBackend(cuemu.cupy(), Device("cuda")))
+    try:
+        with ExitStack() as changes:
+            for module, values in call.settings:
+                changes.enter_context(patch.multiple(module, **values))
+            yield
+    finally:
+        registry.unregister("cuda")
+
+
 def check(file: str) -> None:
     """Run the calls of a file; each is right, and launches the kernels that it names."""
     launched: set[str] = set()
@@ -109,20 +122,22 @@ def check(file: str) -> None:
             launched.add(name)
         run(program, name, *arguments, **keywords)
 
-    registry.register("cuda", lambda: CudaBackend(cuemu.cupy(), Device("cuda")))
-    try:
-        for call in SOURCES[file].cases:
-            launched.clear()
-            with ExitStack() as changes:
-                for module, values in call.settings:
-                    changes.enter_context(patch.multiple(module, **values))
-                changes.enter_context(patch.object(Program, "launch", launch))
-                found = call.results("cuda")
-            assert launched == set(call.kernels.split()), (file, launched)
-            for y, goal in zip(found, call.results("reference"), strict=True):
-                np.testing.assert_allclose(y, goal, rtol=2e-4, atol=2e-4)
-    finally:
-        registry.unregister("cuda")
+    for call in SOURCES[file].cases:
+        launched.clear()
+        with prepared(call), patch.object(Program, "launch", launch):
+            found = call.results("cuda")
+        assert launched == set(call.kernels.split()), (file, launched)
+        for y, goal in zip(found, call.results("reference"), strict=True):
+            np.testing.assert_allclose(y, goal, rtol=2e-4, atol=2e-4)
+
+
+def bits(file: str) -> list[bytes]:
+    """Return the bits of all that the calls of a file result in."""
+    found = []
+    for call in SOURCES[file].cases:
+        with prepared(call):
+            found += [y.tobytes() for y in call.results("cuda")]
+    return found
 
 
 # How rows are walked: by warps with single entries, by blocks in packs, anew in each pass.
@@ -306,6 +321,15 @@ SOURCES: dict[str, Source] = {
         ],
         registers=104,
         variants=lambda dtype: ROWS,
+    ),
+    "exact": Source(
+        [
+            case("floor_divide modulo", lambda x, y: x // y + x % y, (3, 8), (8,), pulls=False),
+            case("modulo", lambda x: x % 0.3, (2, 7), pulls=False),
+            case("next_after", hx.nextafter, (3, 4, 8), (3, 1, 1), pulls=False),
+        ],
+        registers=64,
+        variants=walks,
     ),
     "exponential_sum": Source(
         [case("exponential_sum pull_moments pull_terms", exponentials, (1, 40, 2), (1, 40, 2))],

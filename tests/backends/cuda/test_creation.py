@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import helixml as hx
 from helixml.backends import cuda, registry
 from helixml.backends.cuda.backend import CudaBackend
 from helixml.device import Device
-from helixml.errors import DeviceError, MissingDependencyError
+from helixml.errors import DeviceError, DTypeError, MissingDependencyError
 
 
 def fake(*, available, driver=13020, needed=13020, count=1):
@@ -126,3 +127,20 @@ def test_of_two_devices_each_backend_uses_its_own(cp):
         assert both.entered
         assert {*both.entered} == {1}
         assert both.current == 0
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_8_bit_floats_are_refused_whatever_they_would_come_from(device, name):
+    x, host = hx.ones((2, 2), device=device), hx.ones((2, 2), name, device="cpu")
+    for make in (
+        lambda: x.astype(name),
+        lambda: hx.zeros((2,), name, device=device),
+        lambda: hx.ones((2,), name, device=device),
+        lambda: hx.full((2,), 3.0, dtype=name, device=device),
+        lambda: hx.eye(2, dtype=name, device=device),
+        lambda: host.to(device),
+        lambda: hx.tensor(host.numpy(), device=device),
+    ):
+        with pytest.raises(DTypeError, match=rf"'cuda': has no {name}; it has bool, .*astype\(\)"):
+            make()
+    assert np.dtype(getattr(hx, name)) not in x._backend.dtypes

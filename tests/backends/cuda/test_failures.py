@@ -241,10 +241,24 @@ def test_errors_that_cuda_repeats_for_ever_are_told(text, cp):
 
 
 @pytest.mark.parametrize(
-    "text", ["cudaErrorMemoryAllocation: out of memory", "CUDA_ERROR_OUT_OF_MEMORY"]
+    "text",
+    [
+        *("cudaErrorMemoryAllocation: out of memory", "CUDA_ERROR_OUT_OF_MEMORY"),
+        *("CUBLAS_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED", "CUFFT_ALLOC_FAILED"),
+        *("CUSPARSE_STATUS_ALLOC_FAILED", "CURAND_STATUS_ALLOCATION_FAILED"),
+    ],
 )
 def test_errors_of_memory_are_told_by_cuda_s_names_too(text, cp):
-    assert type(explain(RuntimeError(text), Device("cuda"), cp)) is DeviceMemoryError
+    found = explain(RuntimeError(text), Device("cuda"), cp)
+    assert type(found) is DeviceMemoryError
+    assert f"device 'cuda': not enough memory: {text}; arrays hold" in str(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["CUBLAS_STATUS_EXECUTION_FAILED", "CUFFT_INTERNAL_ERROR", "CUFFT_INVALID_SIZE"]
+)
+def test_errors_of_libraries_with_other_causes_are_none_of_memory(text, cp):
+    assert explain(RuntimeError(text), Device("cuda"), cp) is None
 
 
 def test_other_errors_stay_what_they_are(served, emulator, monkeypatch):

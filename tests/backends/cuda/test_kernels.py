@@ -17,7 +17,7 @@ from helixml.testing import cuemu
 from helixml.testing.cuemu import mutation, nvrtc, sanitizers
 from required import require
 
-from .kernel_cases import SOURCES, check, kernels_of
+from .kernel_cases import SOURCES, bits, check, kernels_of
 
 CASES = Path(__file__).with_name("kernel_cases.py")
 needs_compiler = pytest.mark.skipif(
@@ -45,6 +45,16 @@ def test_every_fused_op_has_a_kernel(backend):
 def test_kernels_are_right_in_any_order_of_threads(file, order):
     with cuemu.order(order, 3):
         check(file)
+
+
+@needs_compiler
+@each_file
+def test_bits_do_not_depend_on_the_order_of_threads(file):
+    found = []
+    for order, seed in (("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)):
+        with cuemu.order(order, seed):
+            found.append(bits(file))
+    assert found[1:] == found[:1] * 3
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+import helixml as hx
 from helixml.backends.cuda.mirrors import Mirrors
+from helixml.errors import ValueRangeError
 
 
 def ids(backend, *values, dtype=np.int64):
@@ -74,3 +76,17 @@ def test_classes_are_checked(cp, backend, ignored):
     if ignored is None:
         with pytest.raises(IndexError):
             mirrors.check_classes("loss", cp.asarray(np.array([-1])), 5, None)
+
+
+def test_integers_to_a_negative_power_are_an_error_known_without_waiting(cp, device, backend):
+    x = hx.tensor([1, 2, 3], device=device)
+    assert (x**2).tolist() == [1, 4, 9]
+    assert (x ** hx.tensor([2, 0, 1], device=device)).tolist() == [1, 1, 3]
+    for power in (-1, hx.tensor([0, 1, -2], device=device)):
+        with pytest.raises(ValueRangeError, match="to a negative power"):
+            x**power
+    assert backend.capabilities()["range_checks_that_waited"] == 0
+    with pytest.raises(ValueRangeError, match="to a negative power"):
+        x ** (x - 2)
+    assert backend.capabilities()["range_checks_that_waited"] > 0
+    assert (x.astype("float32") ** -1)[1].item() == 0.5

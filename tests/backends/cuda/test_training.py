@@ -56,6 +56,35 @@ def test_a_model_learns_as_it_does_on_the_cpu(device, make):
     np.testing.assert_allclose(losses(device, make), losses("cpu", make), rtol=2e-5)
 
 
+def test_a_captured_step_has_the_bits_of_the_step_itself(device):
+    def make():
+        model = nn.Sequential(
+            nn.CausalConv1d(6, 4, rng=hx.random.Rng(1)), nn.Linear(6, 6, rng=hx.random.Rng(2))
+        ).to(device)
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+
+        def step(x):
+            loss = hx.mean((model(x) - x) ** 2)
+            loss.backward()
+            optim.clip_grad_norm(model.parameters(), 0.01)
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        return step, model
+
+    (own, model), (step, other) = make(), make()
+    captured = hx.capture(own, strict=True)
+    host = np.random.default_rng(0)
+    for _ in range(6):
+        x = hx.tensor(host.standard_normal((2, 9, 6)).astype(np.float32), device=device)
+        captured(x)
+        step(x)
+        for p, q in zip(model.parameters(), other.parameters(), strict=True):
+            assert p.numpy().tobytes() == q.numpy().tobytes()
+    assert captured.replays == 3
+
+
 def test_tensors_go_there_and_back(device):
     x = hx.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     y = x.to(device)

@@ -2,9 +2,9 @@
 
 Products of matrices are cuBLAS's and Fourier transforms cuFFT's, through CuPy; 16-bit floats are
 summed and multiplied in float32. Work is queued on CuPy's current stream of the backend's device,
-and only three things wait for it: `to_numpy`, `synchronize`, and the range check of indices that
-were computed on the device; of integers that came from the host, it keeps copies (`mirrors`). What
-is missing here is of `base`.
+and only three things wait for it: `to_numpy`, `synchronize`, and the range check of indices and of
+integer powers that were computed on the device; of integers that came from the host, it keeps
+copies (`mirrors`). What is missing here is of `base`.
 
 CuPy is handed in, so that a stand-in can take its place; nothing here imports it.
 """
@@ -25,6 +25,7 @@ from helixml.backends.base import BackendBase
 from helixml.backends.cuda import kernels
 from helixml.backends.cuda.failures import translated
 from helixml.backends.cuda.graphs import DeviceGraph, graphs
+from helixml.backends.cuda.kernels import binary
 from helixml.backends.cuda.matrices import DeviceLinearAlgebra
 from helixml.backends.cuda.mirrors import Mirrors
 from helixml.backends.cuda.products import Products
@@ -46,8 +47,8 @@ _BOUND = {
             *("negative", "sqrt", "square", "exp", "expm1", "log", "log1p", "log2"),
             *("log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "floor", "ceil", "trunc"),
             *("signbit", "isfinite", "isnan", "isinf", "logical_not", "real", "imag"),
-            *("floor_divide", "remainder", "hypot", "logaddexp"),
-            *("copysign", "nextafter", "maximum", "minimum", "equal", "not_equal", "less"),
+            *("hypot", "logaddexp"),
+            *("copysign", "maximum", "minimum", "equal", "not_equal", "less"),
             *("less_equal", "greater", "greater_equal", "logical_and", "logical_or"),
             *("logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"),
         )
@@ -64,7 +65,6 @@ _BOUND = {
     "bitwise_left_shift": "left_shift",
     "bitwise_right_shift": "right_shift",
     "conj": "conjugate",
-    "pow": "power",
     "broadcast_to": "broadcast_to",
     "flip": "flip",
     "roll": "roll",
@@ -76,6 +76,9 @@ _OF_THE_HOST = (
 )
 # Of these CuPy serves no bfloat16; they are computed in float32.
 _WIDENED = ("logical_not", "logical_and", "logical_or", "logical_xor")
+
+# CuPy has no 8-bit floats.
+_REFUSED = frozenset(dtypes.STORED)
 
 
 class CudaBackend(DeviceLinearAlgebra, BackendBase):
@@ -107,6 +110,8 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         self._mirrors = Mirrors()
         for name, theirs in _BOUND.items():
             setattr(self, name, getattr(cp, theirs))
+        for name, function in binary.exact(cp).items():
+            setattr(self, name, function)
         for name in _WIDENED:
             setattr(self, name, self._in_float32(getattr(self, name)))
         self.kernels = KernelTable(kernels.table(cp, self._mirrors))
@@ -168,14 +173,40 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
 
     # Making and moving
 
+    def _held(self, dtype: DType) -> DType:
+        """Return ``dtype`` if CuPy's arrays can have it."""
+        if dtype in _REFUSED:
+            raise DTypeError(
+                f"device {self.device.name!r}: has no {dtype}; it has "
+                f"{', '.join(d.name for d in self.dtypes)}. Hint: cast with astype()."
+            )
+        return dtype
+
     def asarray(self, value: Any, /, *, dtype: DType | None = None) -> Array:
         """Return ``value`` on the device; the host remembers integers."""
         if isinstance(value, self._cp.ndarray):
-            return value if dtype is None else value.astype(dtype, copy=False)
+            return value if dtype is None else value.astype(self._held(dtype), copy=False)
         host = np.asarray(value, dtype=dtype)
-        made = self._cp.asarray(host)
+        made = self._sent(host)
         self._mirrors.remember(made, host)
         return made
+
+    def _sent(self, host: np.ndarray[Any, Any]) -> Array:
+        """Return a copy on the device; CuPy fills arrays without axes."""
+        self._held(host.dtype)
+        is_minus = host.ndim == 0 and _is_minus_zero(host)
+        return self._minus_zeros((), host) if is_minus else self._cp.asarray(host)
+
+    def _minus_zeros(self, shape: Shape, number: np.ndarray[Any, Any]) -> Array:
+        """Return -0 everywhere, of complex numbers in either part: CuPy fills with 0 for -0."""
+        zeros = self._cp.zeros((prod(shape),), number.dtype)
+        if dtypes.kind(number.dtype) != "c":
+            return self._cp.negative(zeros).reshape(shape)
+        parts = zeros.view(dtypes.real_of(number.dtype)).reshape(zeros.size, 2)
+        for k, part in enumerate((number.real, number.imag)):
+            if np.signbit(part):
+                parts[:, k] = self._cp.negative(parts[:, k])
+        return zeros.reshape(shape)
 
     def to_numpy(self, x: Array, /) -> Any:
         """Return a copy in host memory, once it is computed; at once if the host knows it."""
@@ -184,7 +215,7 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
 
     def ensure(self, value: Any, /) -> Array:
         """Return a scalar as a 0-d array."""
-        return value if isinstance(value, self._cp.ndarray) else self._cp.asarray(value)
+        return value if isinstance(value, self._cp.ndarray) else self._sent(np.asarray(value))
 
     def dtype_of(self, x: Array, /) -> DType:
         """Return the element type."""
@@ -260,7 +291,7 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
 
     def zeros(self, shape: Shape, /, *, dtype: DType) -> Array:
         """Return zeros."""
-        return self._cp.zeros(shape, dtype)
+        return self._cp.zeros(shape, self._held(dtype))
 
     def ones(self, shape: Shape, /, *, dtype: DType) -> Array:
         """Return ones."""
@@ -268,22 +299,27 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
 
     def full(self, shape: Shape, value: Any, /, *, dtype: DType) -> Array:
         """Return ``value`` everywhere."""
-        return self._cp.full(shape, np.asarray(value).astype(dtype)[()], dtype)
+        number = np.asarray(value).astype(self._held(dtype))
+        if _is_minus_zero(number):
+            return self._minus_zeros(shape, number)
+        return self._cp.full(shape, number[()], dtype)
 
     def arange(self, start: Any, stop: Any, step: Any, /, *, dtype: DType) -> Array:
         """Return evenly spaced values, formed in 64 bits."""
         wide = np.result_type(*(np.asarray(v) for v in (start, stop, step)))
-        return self._cp.arange(start, stop, step, dtype=wide).astype(dtype, copy=False)
+        return self._cp.arange(start, stop, step, dtype=wide).astype(self._held(dtype), copy=False)
 
     def eye(self, rows: int, columns: int, /, *, k: int = 0, dtype: DType) -> Array:
         """Return ones on diagonal ``k``."""
-        return self._cp.eye(rows, columns, k, dtype)
+        return self._cp.eye(rows, columns, k, self._held(dtype))
 
     def astype(self, x: Array, dtype: DType, /) -> Array:
         """Return ``x`` in ``dtype``; itself if it has it."""
         if x.dtype == dtype:
             return x
-        return self._mirrors.pass_on(x, x.astype(dtype), lambda host: host.astype(dtype))
+        return self._mirrors.pass_on(
+            x, x.astype(self._held(dtype)), lambda host: host.astype(dtype)
+        )
 
     # Tier 0: elementwise
 
@@ -307,6 +343,12 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         fast = self._function(name)
         z = None if fast is None else fast(x, y)
         return getattr(self._cp, name)(x, y) if z is None else z
+
+    def pow(self, x: Array, y: Array, /) -> Array:
+        """Return the power; of integers none is negative, or else CuPy gives 0."""
+        if dtypes.kind(y.dtype) == "i" and dtypes.kind(x.dtype) in "biu":
+            self._mirrors.check_powers(y)
+        return self._cp.power(x, y)
 
     def sign(self, x: Array, /) -> Array:
         """Return the sign of numbers."""
@@ -559,3 +601,8 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
     def _function(self, name: str) -> Callable[..., Any] | None:
         """Return the function of that name that `kernels` has, if it is wanted."""
         return self._functions.get(name) if config.get().kernels else None
+
+
+def _is_minus_zero(number: np.ndarray[Any, Any]) -> bool:
+    """Say whether an array without axes is 0, but not with all bits."""
+    return bool(number == 0) and any(number.tobytes())

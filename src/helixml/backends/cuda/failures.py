@@ -27,7 +27,11 @@ _LOST = re.compile(
     r"|mps_?client_?terminated|external_?device|contained)",
     re.IGNORECASE,
 )
-_MEMORY = re.compile(r"cuda_?error_?(memory_?allocation|out_?of_?memory)", re.IGNORECASE)
+# The names of the runtime, the driver, and the libraries: cuBLAS, cuFFT, cuSOLVER and their kin.
+_MEMORY = re.compile(
+    r"cuda_?error_?(memory_?allocation|out_?of_?memory)|\bcu[a-z]+_(status_)?alloc(ation)?_failed",
+    re.IGNORECASE,
+)
 
 
 def explain(error: Exception, device: Device, cp: Any) -> DeviceError | None:  # Any: a module

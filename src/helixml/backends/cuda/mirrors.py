@@ -86,6 +86,12 @@ class Mirrors:
         if bad.any():
             raise IndexError(f"{name}: a target is not in [0, {classes}).")
 
+    def check_powers(self, powers: Array) -> None:
+        """Raise a ValueError if one of the integers is negative."""
+        host = self._read(powers)
+        if host.size and int(host.min()) < 0:
+            raise ValueError("integers to a negative power")
+
     def _read(self, x: Array) -> Host:
         self.calls.count += 1
         host = self.of(x)

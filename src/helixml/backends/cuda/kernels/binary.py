@@ -1,4 +1,8 @@
-"""Functions of two arrays on the device, one of which may be spread over the other; binary.cu."""
+"""Functions of two arrays on the device, one of which may be spread over the other.
+
+Their kernels are in binary.cu and exact.cu. Those of exact.cu are no matter of speed: CuPy gives
+other values.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from helixml.backends.dispatch import Kernel
 
 _BLOCK = 256
 _NAMES = ("add", "subtract", "multiply", "divide")
+_EXACT = {"floor_divide": "floor_divide", "remainder": "modulo", "nextafter": "next_after"}
 _EACH, _TILED, _REPEATED, _SINGLE = range(4)
 
 
@@ -32,12 +37,31 @@ def functions(cp: Any) -> dict[str, Callable[..., Any]]:
     return {name: binary.function(name) for name in _NAMES}
 
 
-class Binary:
-    """The kernels of binary.cu."""
+def exact(cp: Any) -> dict[str, Callable[[Array, Array], Array]]:
+    """Return functions of two arrays of floats for which CuPy has other values than NumPy."""
+    binary = Binary(cp, "exact.cu")
+    return {name: _of_floats(cp, name, binary.kernel(kernel)) for name, kernel in _EXACT.items()}
 
-    def __init__(self, cp: Any) -> None:  # Any: a module
+
+def _of_floats(cp: Any, name: str, kernel: Callable[..., Any]) -> Callable[[Array, Array], Array]:
+    theirs = getattr(cp, name)
+
+    def calculated(x: Array, y: Array) -> Array:
+        dtype = x.dtype if x.dtype == y.dtype else dtypes.promote(x.dtype, y.dtype)
+        if dtype not in dtypes.FLOATS:
+            return theirs(x, y)
+        (z,), _ = kernel(x.astype(dtype, copy=False), y.astype(dtype, copy=False))
+        return z
+
+    return calculated
+
+
+class Binary:
+    """The kernels of binary.cu, or of a file like it."""
+
+    def __init__(self, cp: Any, file: str = "binary.cu") -> None:  # Any: a module
         self._cp = cp
-        self._program = Program(cp, "binary.cu")
+        self._program = Program(cp, file)
 
     def function(self, name: str) -> Callable[[Array, Array], Array | None]:
         """Return a function of two arrays; it gives None for what the kernel cannot walk."""

@@ -16,6 +16,7 @@ from helixml.testing.cuemu.cupy_stand_in.calculation import (
     refuse_keywords,
     unwrap,
 )
+from helixml.testing.cuemu.cupy_stand_in.differences import filling
 from helixml.testing.cuemu.cupy_stand_in.names import FUNCTIONS, METHODS, SYNCHRONIZING
 
 __all__ = ["Array", "Order"]
@@ -159,8 +160,10 @@ class Array(Memory, NDArrayOperatorsMixin):
             raise TypeError(
                 "the stand-in sets values of the device or numbers. Hint: asarray() first"
             )
-        source = unwrap(value, type(self))
-        np.broadcast_shapes(np.shape(target[raw]), np.shape(source))
+        source, part = unwrap(value, type(self)), np.asarray(target[raw])
+        np.broadcast_shapes(part.shape, np.shape(source))
+        if not isinstance(value, Array):
+            source = filling(value, part)
 
         def run() -> None:
             with np.errstate(all="ignore"):

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from helixml.testing.cuemu import execution
+from helixml.testing.cuemu.cupy_stand_in.differences import DIFFERENT, check_dtype
 from helixml.testing.cuemu.cupy_stand_in.library import launched
 from helixml.testing.cuemu.cupy_stand_in.memory_pool import Piece
 from helixml.testing.cuemu.cupy_stand_in.names import LACKING
@@ -75,6 +76,7 @@ class Memory:
         return array
 
     def _settle(self, raw: np.ndarray, owner: Memory | None) -> None:
+        check_dtype(raw.dtype)
         self._taken, self._room = None, None
         if owner is None and raw.nbytes:
             stream = self._record.queues.current.ptr
@@ -185,6 +187,7 @@ def calculate(
     record, name = array_type._record, function.__name__
     queues = record.queues
 
+    function = DIFFERENT.get(name, function)
     if name in _WIDENED:
         function = _widened(function)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from helixml.testing.cuemu.cupy_stand_in.arrays import Array, Order
 from helixml.testing.cuemu.cupy_stand_in.calculation import calculate
+from helixml.testing.cuemu.cupy_stand_in.differences import check_dtype, filling
 from helixml.testing.cuemu.cupy_stand_in.record import Record
 
 __all__ = ["Creation"]
@@ -41,9 +42,10 @@ class Creation:
         if isinstance(obj, Array):
             raise TypeError("an array of another stand-in")
         raw = np.array(obj, dtype=dtype, ndmin=ndmin, order=order)  # type: ignore[call-overload]
-        if raw.dtype.kind in "OSUMm":
-            raise ValueError(f"Unsupported dtype {raw.dtype}")
+        check_dtype(raw.dtype)
         self.cuemu.copies["to device"] += raw.nbytes
+        if not raw.ndim:  # it is filled
+            raw[...] = filling(raw[()], raw)
         return self.ndarray._of(raw)
 
     def asarray(
