@@ -115,6 +115,7 @@ class Trainer:
             clip_norm=config.optim.clip_norm or None,
             precision=config.optim.precision,
             recompute=config.run.activations == "recomputed",
+            captured=True,
         )
         self.learning_rate = optim.WarmupCosine(
             config.optim.lr,

@@ -49,6 +49,8 @@ class Update:
         their own dtype, and so do their gradients and the optimizer's state.
     scaler : GradScaler; for float16 there is one if none is given.
     recompute : blocks of the model run again in the backward pass instead of keeping values.
+    captured : losses and their gradients are replayed, as `helixml.capture` does it: for models and
+        objectives that do nothing in Python that must be done in every step.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class Update:
         precision: str | None = None,
         scaler: optim.GradScaler | None = None,
         recompute: bool = False,
+        captured: bool = False,
     ) -> None:
         for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if limit is not None and not limit > 0:
@@ -93,6 +96,9 @@ class Update:
             scaler = optim.GradScaler()
         self.scaler = scaler
         self.recompute = recompute
+        # Casts and blocks that run again are other objects in every step.
+        can_capture = captured and not recompute and self.dtype is None and scaler is None
+        self._differentiate = hx.capture(self._gradient) if can_capture else self._gradient
         trained = {id(p) for p in optimizer.parameters}
         self._held = list(model.parameters())  # walking through the modules takes its time
         self.parameters = [p for p in self._held if id(p) in trained]
@@ -156,17 +162,20 @@ class Update:
         """
         # What overflows is found and explained here; NumPy's own warnings would only precede that.
         with np.errstate(all="ignore"), self.blocks():
-            loss = self.loss(batch)
-            value: float = loss.item()
-            if not math.isfinite(value):
-                self.drop_gradients()
-                raise DivergedError(f"the loss is {value}")
-            if share != 1.0:
-                loss = loss * share
-            if self.scaler is not None:
-                loss = self.scaler.scale(loss)
-            loss.backward()
+            value: float = self._differentiate(batch, share).item()
+        if not math.isfinite(value):
+            self.drop_gradients()
+            raise DivergedError(f"the loss is {value}")
         return value * share
+
+    def _gradient(self, batch: Any, share: float) -> hx.Tensor:
+        """Add ``share`` times a batch's gradient to the parameters'; return its loss."""
+        loss = self.loss(batch)
+        scaled = loss if share == 1.0 else loss * share
+        if self.scaler is not None:
+            scaled = self.scaler.scale(scaled)
+        scaled.backward()
+        return loss.detach()
 
     def apply(self, loss: float, lr: float | None = None) -> Figures:
         """Clip the gradients that were added up, make the optimizer's step, and drop them.
