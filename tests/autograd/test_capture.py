@@ -14,6 +14,7 @@ from helixml.backends import registry
 # The same bits
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_an_mlp_with_adamw_and_a_schedule_has_the_bits_of_the_step_itself():
     captured, own, other = twins()
     rate = hx.optim.CosineDecay(0.02, 20)
@@ -25,6 +26,7 @@ def test_an_mlp_with_adamw_and_a_schedule_has_the_bits_of_the_step_itself():
     assert (captured.replays, captured.recordings, own[0].runs) == (17, 2, 3)
 
 
+@pytest.mark.usefixtures("written_in_place")
 @pytest.mark.parametrize(
     "make",
     [
@@ -43,12 +45,14 @@ def test_every_optimizer_goes_on_as_it_would(make):
     assert captured.replays >= 8
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_weights_of_16_bits_have_their_masters_updated():
     captured, own, other = twins(dtype="bfloat16")
     follow(captured, own, other, 10, batches=lambda i: batch(dtype=hx.bfloat16))
     assert captured.replays == 7
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_settings_of_the_optimizer_are_those_of_now():
     captured, own, other = twins()
 
@@ -65,6 +69,7 @@ def test_settings_of_the_optimizer_are_those_of_now():
     assert captured.replays == 14 - 3 - 2  # a group was split: recorded anew
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_dropout_draws_what_it_would():
     captured, own, other = twins(dropout=0.3)
     follow(captured, own, other)
@@ -72,6 +77,7 @@ def test_dropout_draws_what_it_would():
     assert own[0].noise.state == other[0].noise.state
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_a_stream_that_was_set_back_is_followed():
     captured, own, other = twins(dropout=0.3)
 
@@ -95,6 +101,7 @@ def test_random_tensors_are_new_in_every_replay():
     assert own.replays == 5
 
 
+@pytest.mark.usefixtures("written_in_place")
 @pytest.mark.parametrize("bound", [0.05, 100.0])
 def test_clipping_looks_at_the_norm_of_now(bound):
     captured, own, other = twins(clip=bound)
@@ -102,6 +109,7 @@ def test_clipping_looks_at_the_norm_of_now(bound):
     assert captured.replays == 17
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_running_statistics_are_written():
     captured, own, other = twins(norm=True)
     follow(captured, own, other, 10)
@@ -109,6 +117,7 @@ def test_running_statistics_are_written():
     assert own[1][1].num_batches_tracked.item() == 10
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_a_language_model_of_mamba_blocks_has_the_bits_of_the_step_itself():
     def make():
         config = hx.models.MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2)
@@ -175,6 +184,7 @@ def test_gradients_that_lie_in_one_array_are_clipped_each(
     assert captured.replays == 5
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_without_kernels_the_definitions_are_replayed():
     captured, own, other = twins()
     with hx.config.using(kernels=False):
@@ -228,6 +238,7 @@ def accumulating():
     return step, w
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_gradients_of_several_steps_add_up():
     (own, w), (other, v) = accumulating(), accumulating()
     captured = hx.capture(own, strict=True)
@@ -278,6 +289,7 @@ def test_an_argument_that_requires_a_gradient_gets_it():
 # Guards
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_other_shapes_and_dtypes_have_programs_of_their_own():
     captured, own, other = twins()
     sizes = [4, 7, 4, 4, 7, 4, 7, 7, 4, 7, 1, 4, 1, 1, 1, 7]
@@ -331,6 +343,7 @@ def test_a_parameter_that_is_an_argument_is_not_taken_for_another():
     assert captured.replays == 4
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_a_gradient_that_was_put_there_is_used_as_ever():
     captured, own, other = twins()
     for twin in (own, other):
@@ -345,6 +358,7 @@ def test_a_gradient_that_was_put_there_is_used_as_ever():
     assert captured.replays == 6
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_written_parameters_are_seen():
     captured, own, other = twins()
 
@@ -374,6 +388,7 @@ def test_of_tensors_that_share_an_array_the_one_that_is_read_counts():
         assert [step(one).item() for step in captured] == [2.0, 3.0, 4.0, 5.0, 1.0, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_parameters_that_share_memory_with_numpy_keep_to_themselves():
     array = np.array([1.0, 2.0], np.float32)
     w = hx.asarray(array)
@@ -391,6 +406,7 @@ def test_parameters_that_share_memory_with_numpy_keep_to_themselves():
     assert captured.replays == 3
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_a_loaded_optimizer_is_followed():
     captured, own, other = twins()
     saved = {}
@@ -409,6 +425,7 @@ def test_a_loaded_optimizer_is_followed():
     assert captured.replays >= 9
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_a_replaced_parameter_is_seen():
     captured, own, other = twins()
 
@@ -420,6 +437,7 @@ def test_a_replaced_parameter_is_seen():
     assert captured.replays >= 6
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_frozen_parameters_are_seen():
     captured, own, other = twins()
 
@@ -491,6 +509,7 @@ def test_the_default_dtype_is_a_guard():
             hx.set_default_dtype("float32")
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_whoever_watches_sees_the_step_itself():
     captured, own, other = twins()
     follow(captured, own, other, 5)

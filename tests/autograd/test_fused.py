@@ -7,7 +7,7 @@ import helixml as hx
 from helixml import config
 from helixml.backends import registry
 
-TABLE = registry.get("cpu").kernels
+TABLE = registry.default().kernels
 
 
 def scan_inputs(dtype="float64"):

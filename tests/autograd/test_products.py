@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import helixml as hx
-from helixml import dtypes
+from helixml import config, dtypes
 from helixml._core.op import REGISTRY
 from helixml.autograd import hvp, jvp, vjp
+from helixml.backends import registry
 from helixml.errors import DTypeError, GraphError, NotDifferentiableError, ShapeError
 from helixml.testing.calls import Setting, differentiable_calls
 from helixml.testing.checks import function_of
@@ -177,9 +178,8 @@ def test_both_products_agree_for_every_op(op):
 
     The product of complex numbers is the real part of conj(c) J t.
     """
-    for what, call, sample in differentiable_calls(
-        op, Setting(), dtypes.float64, dtypes.complex128
-    ):
+    setting = Setting(config.get().device, registry.default().dtypes)
+    for what, call, sample in differentiable_calls(op, setting, dtypes.float64, dtypes.complex128):
         if sample.orders < 2:
             continue
         places = call.float_places

@@ -72,10 +72,10 @@ else:  # the tests that need these fixtures are skipped
 
 @pytest.fixture(params=INSTRUCTION_SETS)
 def instruction_set(request):
-    """Each instruction set that this CPU runs, in turn; the settings may want no kernels."""
+    """Each instruction set that this CPU runs, in turn, whatever the settings are."""
     before = kernels.available()
     _kernels.use_instruction_set(request.param)
-    with config.using(kernels=True):
+    with config.using(device="cpu", kernels=True):
         yield request.param
     _kernels.use_instruction_set(before)
 

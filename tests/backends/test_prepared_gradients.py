@@ -12,7 +12,7 @@ from helixml.backends.cpu import kernels
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
 
-pytestmark = pytest.mark.usefixtures("with_kernels")
+pytestmark = pytest.mark.usefixtures("on_the_cpu", "with_kernels")
 TABLE = registry.get("cpu").kernels
 ROWS, CLASSES = 300, 257  # more than the path of small arrays takes
 

@@ -48,10 +48,10 @@ def pool_size():
 
 
 def script(text, **environment):
-    """Run a script after WORK; return what it prints, read as JSON."""
+    """Run a script after WORK, on the CPU; return what it prints, read as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", WORK + text],
-        env={**os.environ, **environment},
+        env={**os.environ, "HELIXML_DEVICE": "cpu", **environment},
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -35,6 +35,7 @@ def commands():
 CODE = [*blocks("python"), *blocks("python", BACKEND)]
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 @pytest.mark.parametrize("code", CODE, ids=lambda code: code.splitlines()[2][:20])
 def test_code_prints_what_it_shows(code, capsys, request):
     request.addfinalizer(lambda: registry.unregister("mine"))
@@ -52,6 +53,7 @@ def test_there_is_code_to_show():
         assert name in code
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_numpy_functions_stay_on_the_tape_and_arrays_are_views():
     x = hx.tensor([0.5, 2.0], requires_grad=True)
     for y in (np.sin(x), np.ones(2, np.float32) * x):

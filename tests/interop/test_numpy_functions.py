@@ -347,6 +347,7 @@ def name_of(function):
     return full_name(function)
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated:DeprecationWarning")  # from 2.5 on
 @pytest.mark.parametrize("call", CALLS, ids=[f"{i}-{name_of(c[0])}" for i, c in enumerate(CALLS)])
 def test_gives_what_numpy_gives(call):
     function, args, options = split(call)

@@ -82,6 +82,7 @@ def test_stored_weights_take_fewer_bytes_and_are_kept(kind, dtype, tmp_path):
     np.testing.assert_array_equal(from_pretrained(tmp_path)(IDS).numpy(), after)
 
 
+@pytest.mark.usefixtures("written_in_place")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_captured_step_has_the_bits_of_the_step_itself(kind):
     def trained(capture):

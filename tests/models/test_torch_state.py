@@ -49,6 +49,7 @@ def weights(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_a_module_gives_tensors_that_share_its_memory():
     values = weights(2, 3)
     state = models.from_torch(Layer(weight=Tensor(values, requires_grad=True)))
@@ -120,7 +121,7 @@ def torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", stand_in)
 
 
-@pytest.mark.usefixtures("torch")
+@pytest.mark.usefixtures("on_the_cpu", "torch")
 def test_a_module_is_given_by_its_names():
     layer = nn.LSTM(3, 4)
     state = models.to_torch(layer)

@@ -260,7 +260,7 @@ def test_a_tensor_has_the_methods_of_an_array(name):
 def test_a_tensor_has_the_attributes_of_an_array():
     x = hx.zeros((2, 3))
     assert (x.shape, x.ndim, x.size, x.dtype) == ((2, 3), 2, 6, hx.float32)
-    assert x.device == "cpu"
+    assert x.device == hx.config.get().device
     assert x.T.shape == x.mT.shape == (3, 2)
     assert x.to_device(x.device) is x
 
@@ -368,6 +368,7 @@ def test_meshgrid_carries_gradients_and_refuses_other_shapes():
         hx.meshgrid(x, indexing="yx")
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_arrays_go_and_come_by_dlpack():
     x = hx.tensor([1.0, 2.0])
     out = np.from_dlpack(x)
@@ -391,6 +392,7 @@ def test_a_consumer_that_knows_no_read_only_memory_gets_a_copy():
     assert not np.shares_memory(out, x.numpy())
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_asarray_copies_when_told_to_and_only_then():
     array = np.arange(3.0)
     x = hx.asarray(array, copy=False)

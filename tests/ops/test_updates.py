@@ -20,6 +20,7 @@ def state(*shape):
     return hx.ones(shape), hx.full(shape, 0.5), hx.zeros(shape), hx.zeros(shape)
 
 
+@pytest.mark.usefixtures("written_in_place")
 def test_the_parameter_keeps_its_array_and_identity():
     w, g, m, v = state(2, 3)
     arrays = [t._array for t in (w, m, v)]
@@ -151,6 +152,7 @@ def test_many_may_be_none():
     assert adamw_many_([], [], [], [], **ADAM) is None
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_a_kernel_gets_the_sequences(monkeypatch):
     calls = []
 

@@ -7,6 +7,7 @@ import helixml as hx
 from helixml.profiler import profile
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_windows_on_the_cpu_take_no_memory():
     x = hx.ones((4, 100))
     with profile() as report:

@@ -107,6 +107,7 @@ def numpy_bytes():
     return sum(trace.size for trace in traces if trace.domain == np.lib.tracemalloc_domain)
 
 
+@pytest.mark.usefixtures("on_the_cpu")
 def test_live_memory_is_what_numpy_allocated():
     x = array(100, 120)  # 48 kB: smaller than the blocks of the cache
     tracemalloc.start()
@@ -126,7 +127,7 @@ def test_live_memory_is_what_numpy_allocated():
         tracemalloc.stop()
 
 
-@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.usefixtures("on_the_cpu", "with_kernels")
 def test_memory_of_a_models_graph_is_what_numpy_allocated():
     model = small_model(hidden_size=32, num_hidden_layers=4)
     x, y = ids(2, 32), ids(2, 32)
@@ -171,7 +172,7 @@ print(p.live_memory - x.nbytes, hx.cpu.memory_stats()["in_use"] - before)
 
 @pytest.mark.usefixtures("with_kernels")
 def test_peak_memory_is_that_of_the_cache_of_blocks():
-    with_kernels = {**os.environ, "HELIXML_KERNELS": "1"}
+    with_kernels = {**os.environ, "HELIXML_KERNELS": "1", "HELIXML_DEVICE": "cpu"}
     output = subprocess.check_output([sys.executable, "-c", BLOCKS], text=True, env=with_kernels)
     for line in output.splitlines():
         found, wanted = map(int, line.split())

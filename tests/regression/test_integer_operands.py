@@ -10,7 +10,11 @@ import helixml as hx
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int64"])
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_adamw_never_hands_an_integer_operand_to_the_kernel(place: int, dtype: str) -> None:
+def test_adamw_never_hands_an_integer_operand_to_the_kernel(
+    place: int, dtype: str, request: pytest.FixtureRequest
+) -> None:
+    if (place, dtype) == (1, "bool"):  # the gradient, which is squared
+        request.getfixturevalue("booleans_are_numbers")
     operands = [hx.ones((64,)) for _ in range(4)]
     operands[place] = hx.ones((64,), dtype=dtype)
     arrays = [t._array for t in operands]

@@ -116,7 +116,8 @@ for call in (lambda: hx.ones((2,), device="cuda"), lambda: hx.ones((2,)).to("cud
 def test_with_a_broken_cupy_the_rest_of_the_library_works(tmp_path, text):
     tmp_path.joinpath("cupy.py").write_text(text)
     paths = [tmp_path, Path(hx.__file__).parents[1], os.environ.get("PYTHONPATH")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(p) for p in paths if p)}
+    path = os.pathsep.join(str(p) for p in paths if p)
+    environment = {**os.environ, "PYTHONPATH": path, "HELIXML_DEVICE": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False
     )
@@ -181,7 +182,7 @@ def test_memory_that_runs_out_in_the_backward_pass_is_the_same_error(served, emu
 
 def test_memory_of_the_host_is_the_same_class():
     with pytest.raises(DeviceMemoryError, match=r"add: not enough memory for .*Hint: smaller"):
-        hx.broadcast_to(hx.ones((1,)), (2**46,)) + 1.0
+        hx.broadcast_to(hx.ones((1,), device="cpu"), (2**46,)) + 1.0
 
 
 # A lost GPU

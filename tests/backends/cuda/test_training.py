@@ -86,7 +86,7 @@ def test_a_captured_step_has_the_bits_of_the_step_itself(device):
 
 
 def test_tensors_go_there_and_back(device):
-    x = hx.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    x = hx.tensor([[1.0, 2.0], [3.0, 4.0]], device="cpu", requires_grad=True)
     y = x.to(device)
     assert y.device == device
     (y @ y).sum().backward()
