@@ -98,7 +98,10 @@ class Update:
         self.recompute = recompute
         # Casts and blocks that run again are other objects in every step.
         can_capture = captured and not recompute and self.dtype is None and scaler is None
-        self._differentiate = hx.capture(self._gradient) if can_capture else self._gradient
+        self._differentiate: Callable[[Any, float], hx.Tensor] = self._gradient
+        if can_capture:
+            self._differentiate = step = hx.capture(self._gradient)
+            step.quiet = True  # who trains can do nothing about it
         trained = {id(p) for p in optimizer.parameters}
         self._held = list(model.parameters())  # walking through the modules takes its time
         self.parameters = [p for p in self._held if id(p) in trained]
