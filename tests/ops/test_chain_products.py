@@ -19,8 +19,8 @@ def kernels(request):
 @pytest.mark.parametrize(
     ("op", "spared", "plain"),
     [
-        (chain, lambda y: ~np.isfinite(y), np.multiply),
-        (quotient, lambda y: (y == 0) | np.isnan(y), np.divide),
+        (chain, lambda y: ~np.isfinite(y), hx.multiply),
+        (quotient, lambda y: (y == 0) | np.isnan(y), hx.divide),
     ],
 )
 def test_zero_times_a_singular_derivative_is_zero_and_all_else_as_it_is(op, spared, plain, dtype):
@@ -28,8 +28,9 @@ def test_zero_times_a_singular_derivative_is_zero_and_all_else_as_it_is(op, spar
     found = op(hx.tensor(x), hx.tensor(y)).numpy()
     zero = (x == 0) & spared(y)
     assert not found[zero].any()
-    with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(found[~zero], plain(x, y)[~zero])
+    # Devices have their own ways of dividing complex numbers by 0.
+    goal = plain(hx.tensor(x), hx.tensor(y)).numpy()
+    np.testing.assert_array_equal(found[~zero], goal[~zero])
 
 
 @pytest.mark.parametrize("op", [chain, quotient])

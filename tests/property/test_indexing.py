@@ -237,7 +237,7 @@ def test_updates_of_integers_by_fractions_are_refused():
         x.at[0].add(0.5)
 
 
-def test_an_integer_array_does_not_touch_what_it_does_not_take():
+def test_an_integer_array_does_not_touch_what_it_does_not_take(on_the_cpu):
     """A few rows of a large table: what is computed with is as large as the rows."""
     table = hx.zeros((2000, 500))
     tracemalloc.start()

@@ -122,6 +122,16 @@ def test_entries_that_share_memory(products):
         np.testing.assert_allclose(both.matmul(spread, y).get(), goal @ b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((3, 4), (5, 3)), ((4,), (5,)), ((4,), (5, 3)), ((3, 4), (5,)), ((2, 3, 4), (2, 5, 3))],
+)
+def test_sizes_that_do_not_match_are_an_error(products, left, right):
+    cp, both = products
+    with pytest.raises(ValueError):
+        both.matmul(cp.zeros(left, np.float32), cp.zeros(right, np.float32))
+
+
 def test_integers_are_theirs(products):
     cp, both = products
     x = cp.asarray(np.arange(6).reshape(2, 3))

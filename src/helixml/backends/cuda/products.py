@@ -66,6 +66,10 @@ class Products:
         Returns
         -------
         ([...,] m, n) of that dtype, without the axes that vectors lack.
+
+        Raises
+        ------
+        ValueError : the sizes do not match.
         """
         known = _TYPES.get(x.dtype)
         if self._library is None or known is None or x.dtype != y.dtype:
@@ -96,7 +100,9 @@ class Products:
     ) -> Array:
         """Return the products of matrices side by side in ``stack``."""
         cp = self._cp
-        (m, k), n = x.shape[-2:], y.shape[-1]
+        (m, k), (others, n) = x.shape[-2:], y.shape[-2:]
+        if k != others:
+            raise ValueError(f"matmul: {k} columns of {x.shape}, and {others} rows of {y.shape}.")
         result = cp.ndarray((*stack, m, n), x.dtype)
         count = prod(stack)
         if not (count and m and n):

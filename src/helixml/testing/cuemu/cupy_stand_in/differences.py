@@ -2,8 +2,9 @@
 
 A zero of the host fills an array with zero bytes: -0.0 becomes 0.0. Floats are divided with a
 remainder by the quotient rounded down, whatever that is; no 16-bit float follows an infinity;
-integers have negative powers, rounded to 0; the inverse and the determinant of a matrix come from
-the factors of the transposed one; there are no 8-bit floats.
+integers have negative powers, rounded to 0; expm1 of complex numbers is exp minus 1; the inverse
+and the determinant of a matrix come from the factors of the transposed one; there are no 8-bit
+floats.
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ def _through_float(function: Callable[..., Any], x: np.ndarray, y: np.ndarray) -
     return function(x.astype(np.float32), y.astype(np.float32))
 
 
+def _expm1(x: Any, **keywords: Any) -> Any:
+    return np.exp(x) - 1 if np.iscomplexobj(x) else np.expm1(x, **keywords)
+
+
 def _power(x: Any, y: Any, **keywords: Any) -> Any:
     try:
         return np.power(x, y, **keywords)
@@ -97,6 +102,7 @@ DIFFERENT: dict[str, Callable[..., Any]] = {
     "remainder": _of_floats(np.remainder, _remainder),
     "divmod": _of_floats(np.divmod, _divmod),
     "nextafter": _of_floats(np.nextafter, _nextafter),
+    "expm1": _expm1,
     "power": _power,
     "inv": _inv,
     "det": _det,
