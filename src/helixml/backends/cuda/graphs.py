@@ -15,7 +15,6 @@ that it shows. What may take part is asked of `CudaBackend.host_calls`: calls th
 from __future__ import annotations
 
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ graphs: WeakSet[DeviceGraph] = WeakSet()  # all that live
 
 
 class DeviceGraph:
-    """Calls ``run``, from the second call on by one launch for all that it launches.
+    """Calls ``run`` by one launch for all that it launches; for one thread at a time.
 
     Parameters
     ----------
@@ -61,7 +60,6 @@ class DeviceGraph:
         self._cp = cp
         self._run = run
         self.gpu = gpu
-        self._lock = threading.RLock()
         self._copied: set[int] = set()  # places of results of which copies are given away
         # Places of operands that are copied, and where the kernels read them.
         self._staged: dict[int, Array] = dict.fromkeys(moving)
@@ -81,7 +79,7 @@ class DeviceGraph:
 
     def __call__(self, *operands: Array) -> tuple[Array, ...]:
         """Return what ``run`` does; the next call overwrites what nobody has any more."""
-        with self._lock, self.gpu:
+        with self.gpu:
             if not self.reason and (
                 self._graph is None or self._has_moved(operands) or self._is_watched()
             ):
