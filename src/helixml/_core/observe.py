@@ -103,13 +103,18 @@ class Gone:
 
 
 def owner_of(array):
-    """Return the array whose memory ``array`` is a view of; itself if it is none."""
-    while isinstance(array, ndarray):
-        base = array.base
-        if base is None or not isinstance(base, ndarray):
-            break
+    """Return the array whose memory ``array`` is a view of; itself if it is none.
+
+    NumPy and CuPy call that its base, PyTorch its _base; others have no views, or do not tell. What
+    has no shape is memory and no array; a dtype has one, and is its own base.
+    """
+    while True:
+        base = getattr(array, "base", None)
+        if base is None:
+            base = getattr(array, "_base", None)
+        if base is None or base is array or not hasattr(base, "shape"):
+            return array
         array = base
-    return array
 
 
 # Frames: (kind, subject, thread, start, end, inputs, attributes, outputs, node, needs, is_view,
@@ -190,7 +195,7 @@ def note_fused(log, call, op, args, kwargs):
     node = outputs[0]._node if outputs else None
     if node is not None and node.op is op and node.saved is not None:
         for array in node.saved[1]:  # what the kernel keeps for its gradient
-            if isinstance(array, ndarray):
+            if hasattr(array, "nbytes"):
                 owner = owner_of(array)
                 if id(owner) not in log.held:
                     log.hold(owner)

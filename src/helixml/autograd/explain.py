@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from helixml import dtypes
 from helixml._core import tape
 from helixml._core.kept import readers, saved_items
 from helixml._core.observe import owner_of
@@ -168,4 +169,6 @@ def _bytes(array: Any) -> int:
 
 
 def _dtype(array: Any) -> DType:
-    return array.dtype if isinstance(array, np.ndarray) else np.dtype(str(array.dtype))
+    if isinstance(array.dtype, np.dtype):
+        return array.dtype
+    return dtypes.parse(str(array.dtype).rpartition(".")[2])  # "torch.float32"

@@ -28,7 +28,7 @@ import numpy as np
 from helixml import dtypes, random
 from helixml._core import capturing
 from helixml._core.modes import recording
-from helixml._core.observe import Hooks
+from helixml._core.observe import Hooks, owner_of
 from helixml._core.op import REGISTRY, Primitive
 from helixml._core.storage import user_line
 from helixml._core.tensor import Tensor
@@ -497,7 +497,7 @@ class Recorder:
         ref = Ref("slot", len(self.roots))
         if not hasattr(value, "shape"):
             self.objects.add(ref.number)
-        owner = _owner(value)
+        owner = owner_of(value)
         first = self._owners.get(id(owner))
         if first is None:
             first = self._remember(self._owners, owner, ref)
@@ -519,14 +519,14 @@ class Recorder:
         self._kept.append(value)
         self._known[id(value)] = ref
         if hasattr(value, "shape"):
-            owner = _owner(value)
+            owner = owner_of(value)
             self._kept.append(owner)
             self._owners.setdefault(id(owner), ref)
         return ref
 
     def _expose(self, array: Any) -> None:
         """Note that somebody may look at an array, or write it, when the step is over."""
-        for ref in (self._known.get(id(array)), self._owners.get(id(_owner(array)))):
+        for ref in (self._known.get(id(array)), self._owners.get(id(owner_of(array)))):
             if ref is not None and ref not in self.exposed:
                 self.exposed.add(ref)
                 if ref.kind == "constant" and not self.constants[ref.number].came:
@@ -688,16 +688,6 @@ class Recorder:
             table.clear()
         self._sharing.clear()
         self._kept, self._outside, self._learning, self._ids = [], [], [], set()
-
-
-def _owner(array: Any) -> Any:
-    """Return the array whose memory ``array`` shows; itself if it is no view."""
-    if isinstance(array, np.dtype):  # it has a shape, and itself as its base
-        return array
-    base = getattr(array, "base", None)
-    while base is not None and hasattr(base, "shape"):
-        array, base = base, getattr(base, "base", None)
-    return array
 
 
 def _tensors() -> list[Tensor]:

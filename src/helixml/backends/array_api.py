@@ -26,7 +26,7 @@ import numpy as np
 from helixml import dtypes
 from helixml.backends.base import BackendBase, Entry, explicit
 from helixml.backends.dispatch import KernelTable
-from helixml.backends.protocol import Array
+from helixml.backends.protocol import Array, ComputeBackend
 from helixml.device import Device
 from helixml.dtypes import DType
 from helixml.errors import DeviceError, DTypeError, MissingDependencyError
@@ -37,7 +37,7 @@ __all__ = ["ArrayApiBackend", "create", "forward", "no_such_place"]
 # Functions whose names, parameters and meanings are the standard's; the first take numbers only.
 _ARITHMETIC = (
     *("abs", "negative", "sign", "square", "floor", "ceil", "trunc", "add", "subtract"),
-    *("multiply", "divide", "floor_divide", "remainder", "pow", "maximum", "minimum"),
+    *("multiply", "divide", "floor_divide", "remainder", "maximum", "minimum"),
 )
 _BOUND = (
     *("sqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "logaddexp", "hypot", "sin", "cos"),
@@ -144,6 +144,7 @@ class ArrayApiBackend(BackendBase):
             self._bind(name, namespace)
         for name in _MATRICES:
             self._bind(name, getattr(namespace, "linalg", None))
+        self._power = self._of_numbers("pow")
 
     def _bind(self, name: str, namespace: Any) -> None:
         """Take a function of the namespace, unless a subclass has one of its own."""
@@ -152,6 +153,12 @@ class ArrayApiBackend(BackendBase):
             return
         function = getattr(namespace, name)
         setattr(self, name, self._of_numbers(name) if name in _ARITHMETIC else function)
+
+    def _wrap(self, wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Put ``wrapped(function)`` in the place of each function."""
+        for name, function in vars(ComputeBackend).items():
+            if callable(function) and not name.startswith("_") and hasattr(self, name):
+                setattr(self, name, wrapped(getattr(self, name)))
 
     def _holds(self, theirs: Any) -> bool:
         """Say whether the place has a dtype of the namespace."""
@@ -252,6 +259,14 @@ class ArrayApiBackend(BackendBase):
 
     # Tier 0: elementwise
 
+    def pow(self, x: Array, y: Array, /) -> Array:
+        """Return the power; of integers none is negative: what others give varies."""
+        if dtypes.kind(self.dtype_of(y)) == "i" and dtypes.kind(self.dtype_of(x)) in "iu":
+            host = self.to_numpy(y)
+            if host.size and host.min() < 0:
+                raise ValueError("integers to a negative power")
+        return self._power(x, y)
+
     def round(self, x: Array, /) -> Array:
         """Return the nearest integers, ties to even; integers and booleans as they are."""
         return self._xp.round(x) if dtypes.kind(self.dtype_of(x)) in "fc" else x
@@ -324,6 +339,13 @@ class ArrayApiBackend(BackendBase):
     def argsort(self, x: Array, /, *, axis: int) -> Array:
         """Return the order that sorts ``x``; equal entries keep theirs."""
         return self._xp.argsort(x, axis=axis, stable=True)
+
+    # Linear algebra
+
+    def _check_diagonal(self, x: Array) -> None:
+        """Raise where there is a 0 on a diagonal: a library divides by it."""
+        if not self.to_numpy(self._xp.linalg.diagonal(x)).all():
+            raise np.linalg.LinAlgError("singular matrix")
 
     # Tier 0: indexing
 

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial, wraps
 from inspect import signature
@@ -31,6 +32,7 @@ import numpy as np
 from helixml import dtypes
 from helixml.backends.array_api import ArrayApiBackend, forward, no_such_place
 from helixml.backends.base import LOW, M0, M1, W0, W1, Entry, explicit
+from helixml.backends.failures import no_memory, translated
 from helixml.backends.protocol import Array, ComputeBackend
 from helixml.device import Device
 from helixml.dtypes import DType
@@ -39,6 +41,7 @@ from helixml.shapes import Shape
 __all__ = ["JaxBackend", "create"]
 
 _SMALL = 2**16  # elements; their way from the host is shorter than to compile for a new shape
+_MEMORY = re.compile(r"out of memory\b.*", re.IGNORECASE)  # how XLA says it
 # Functions of the backend that take several of JAX's, compiled as one for each shape and option.
 _COMPILED = (
     *("sigmoid", "erf", "floor_divide", "remainder", "sum", "prod", "cumulative_sum", "any", "all"),
@@ -91,9 +94,15 @@ class JaxBackend(ArrayApiBackend):
             parameters = signature(getattr(ComputeBackend, name)).parameters.values()
             options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
             setattr(self, name, jax.jit(getattr(self, name), static_argnames=options))
-        for name, function in vars(ComputeBackend).items():
-            if callable(function) and not name.startswith("_") and hasattr(self, name):
-                setattr(self, name, _wide(getattr(self, name)))
+        self._wrap(_wide)
+        self._wrap(lambda function: translated(function, self._explain))
+
+    def _explain(self, error: Exception) -> Exception | None:
+        """Return what JAX's error means; None if that is not known."""
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            return None
+        found = _MEMORY.search(str(error))
+        return None if found is None else no_memory(self.device, found.group().rstrip("."))
 
     # Making, moving, asking
 
@@ -133,6 +142,7 @@ class JaxBackend(ArrayApiBackend):
     def full(self, shape: Shape, value: Any, /, *, dtype: DType) -> Array:
         """Return ``value`` everywhere."""
         theirs = self._dtype(dtype)
+        _check_size(shape)
         if prod(shape) <= _SMALL:
             return jax.device_put(np.full(shape, value, dtype), self._place)
         return jnp.full(shape, value, theirs, device=self._place)
@@ -173,6 +183,11 @@ class JaxBackend(ArrayApiBackend):
 
     # Indexing
 
+    def broadcast_to(self, x: Array, shape: Shape, /) -> Array:
+        """Return ``x`` repeated."""
+        _check_size(shape)
+        return jnp.broadcast_to(x, shape)
+
     def getitem(self, x: Array, index: tuple[Any, ...], /) -> Array:
         """Return ``x[index]``."""
         return _part(x, entries=tuple(explicit(index, x.shape)))
@@ -191,6 +206,7 @@ class JaxBackend(ArrayApiBackend):
         """Return zeros with ``x`` added at ``indices``, in the order of their positions."""
         if self._place.platform not in ("cpu", "tpu"):
             return super().scatter_add(x, indices, axis=axis, size=size)
+        _check_size((*x.shape[:axis], size, *x.shape[axis + indices.ndim :]))
         return _scattered(x, _from_front(indices, size), axis=axis, size=size)
 
     def take_along_axis(self, x: Array, indices: Array, /, *, axis: int) -> Array:
@@ -217,6 +233,8 @@ class JaxBackend(ArrayApiBackend):
 
     def solve_triangular(self, x: Array, y: Array, /, *, upper: bool, unit_diagonal: bool) -> Array:
         """Return the solutions of x z = y for one triangle of x."""
+        if not unit_diagonal:
+            self._check_diagonal(x)
         return jax.scipy.linalg.solve_triangular(x, y, lower=not upper, unit_diagonal=unit_diagonal)
 
 
@@ -225,6 +243,12 @@ def _over(divide: Callable[..., Array], x: Array, y: Array) -> Array:
         return divide(x, y)
     zero = y == 0
     return jnp.where(zero, 0, divide(x, jnp.where(zero, 1, y)))
+
+
+def _check_size(shape: Shape) -> None:
+    """Raise where there are more bytes than 64 bits count: XLA would end the process."""
+    if prod(shape) >= 2**59:  # of 16 bytes each
+        raise ValueError("array is too big")
 
 
 def _wide(function: Callable[..., Any]) -> Callable[..., Any]:

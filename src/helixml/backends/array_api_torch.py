@@ -13,6 +13,7 @@ device. Three things take more than a name:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ import torch
 from helixml import dtypes
 from helixml.backends.array_api import ArrayApiBackend, forward, no_such_place
 from helixml.backends.base import LOW, M0, M1, W0, W1, explicit
+from helixml.backends.failures import no_memory, translated
 from helixml.backends.protocol import Array
 from helixml.device import Device
 from helixml.dtypes import DType
@@ -34,6 +36,11 @@ __all__ = ["TorchBackend", "create"]
 
 _WIDE = (torch.uint16, torch.uint32, torch.uint64)
 _LEAST = -(2**63)
+# What PyTorch says of an array for which there is no memory, and of one whose size overflows.
+_MEMORY = re.compile(r"(can't allocate|not enough|\bout of) memory\b.*", re.IGNORECASE)
+_OVERFLOW = re.compile(
+    r"Overflow when unpacking long|calculation overflowed|possible overflow|multiplication overflow"
+)
 
 Function: TypeAlias = Callable[..., Array]
 
@@ -79,6 +86,7 @@ class TorchBackend(ArrayApiBackend):
         for stand_in, names in _STAND_INS.items():
             for name in names:
                 setattr(self, name, stand_in(getattr(self, name)))
+        self._wrap(lambda function: translated(function, self._explain))
 
     def _holds(self, theirs: torch.dtype) -> bool:
         """Make one: MPS, for one, has no float64."""
@@ -87,6 +95,16 @@ class TorchBackend(ArrayApiBackend):
         except (TypeError, RuntimeError):
             return False
         return True
+
+    def _explain(self, error: Exception) -> Exception | None:
+        """Return what PyTorch's error means; None if that is not known."""
+        if not isinstance(error, (RuntimeError, TypeError)):
+            return None
+        text = str(error)
+        found = _MEMORY.search(text)
+        if found is not None:
+            return no_memory(self.device, found.group().rstrip("."))
+        return ValueError("array is too big") if _OVERFLOW.search(text) else None
 
     # Making, moving, asking
 
@@ -293,6 +311,8 @@ class TorchBackend(ArrayApiBackend):
 
     def solve_triangular(self, x: Array, y: Array, /, *, upper: bool, unit_diagonal: bool) -> Array:
         """Return the solutions of x z = y for one triangle of x."""
+        if not unit_diagonal:
+            self._check_diagonal(x)
         return torch.linalg.solve_triangular(x, y, upper=upper, unitriangular=unit_diagonal)
 
     def expm(self, x: Array, /) -> Array:
@@ -408,11 +428,22 @@ def _with_zeros(function: Function) -> Function:
     return run
 
 
+def _with_ones(function: Function) -> Function:
+    """Return a power that is 1, as NumPy's, where a complex number has the power 0."""
+
+    @wraps(function)
+    def run(x: Array, y: Array) -> Array:
+        found = function(x, y)
+        return found.masked_fill(y == 0, 1) if found.is_complex() else found
+
+    return run
+
+
 # Right in the low bits, whatever stands above them
 _MODULAR = _stand_in(_bits, _of_bits)
 _STAND_INS: dict[Callable[[Function], Function], tuple[str, ...]] = {
     _MODULAR: (
-        *("negative", "square", "add", "subtract", "multiply", "pow", "matmul", "linear_scan"),
+        *("negative", "square", "add", "subtract", "multiply", "_power", "matmul", "linear_scan"),
         *("bitwise_invert", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift"),
         *("tril", "triu", "flip", "take", "take_along_axis", "scatter_add", "place"),
     ),
@@ -430,6 +461,7 @@ _STAND_INS: dict[Callable[[Function], Function], tuple[str, ...]] = {
         *("abs", "floor", "ceil", "trunc"),
     ),
     _with_zeros: ("floor_divide", "remainder"),
+    _with_ones: ("_power",),
     _of_uint64(_with_zeros(_quotient)): ("floor_divide",),
     _of_uint64(_with_zeros(_rest)): ("remainder",),
     _of_uint64(_shifted): ("bitwise_right_shift",),

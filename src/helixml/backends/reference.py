@@ -65,6 +65,10 @@ class ReferenceBackend(ReferenceLinearAlgebra, CpuBackend):
             "numpy": np.__version__,
         }
 
+    def memory(self) -> dict[str, int]:
+        """Return nothing: its arrays do not lie in the blocks that the CPU backend counts."""
+        return {}
+
     def matmul(self, x: Array, y: Array, /) -> Array:
         """Return NumPy's matrix product; 16-bit floats are multiplied in float32."""
         wide = dtypes.accumulation(x.dtype)

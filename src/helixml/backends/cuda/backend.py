@@ -23,13 +23,14 @@ import numpy as np
 from helixml import config, dtypes
 from helixml.backends.base import BackendBase
 from helixml.backends.cuda import kernels
-from helixml.backends.cuda.failures import translated
+from helixml.backends.cuda.failures import explain
 from helixml.backends.cuda.graphs import DeviceGraph, graphs
 from helixml.backends.cuda.kernels import binary
 from helixml.backends.cuda.matrices import DeviceLinearAlgebra
 from helixml.backends.cuda.mirrors import Mirrors
 from helixml.backends.cuda.products import Products
 from helixml.backends.dispatch import KernelTable
+from helixml.backends.failures import translated
 from helixml.backends.lapack import HostLinearAlgebra
 from helixml.backends.protocol import Array, ComputeBackend
 from helixml.device import Device
@@ -120,7 +121,7 @@ class CudaBackend(DeviceLinearAlgebra, BackendBase):
         self._wrap(self._counted, _OF_THE_HOST)
         if cp.cuda.runtime.getDeviceCount() > 1:
             self._wrap(self._on_own_gpu)
-        self._wrap(lambda function: translated(function, device, cp))
+        self._wrap(lambda function: translated(function, lambda error: explain(error, device, cp)))
 
     def _wrap(
         self,

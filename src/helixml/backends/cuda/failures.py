@@ -1,21 +1,19 @@
 """What CUDA's failures mean: memory that runs out, and a GPU that no longer answers.
 
-`translated` wraps functions of the backend: what they raise passes through, unless `explain` knows
-it. Nothing is looked at before something fails. CuPy's classes are told by name, for the class of
-its runtime's errors lies in a module that stand-ins do not have.
+CuPy's classes are told by name, for the class of its runtime's errors lies in a module that
+stand-ins do not have.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
+from helixml.backends.failures import no_memory
 from helixml.device import Device
-from helixml.errors import DeviceError, DeviceMemoryError, HelixError
+from helixml.errors import DeviceError
 
-__all__ = ["explain", "translated"]
+__all__ = ["explain"]
 
 # Errors after which CUDA answers every call of the process with the same error: section "Data types
 # used by CUDA Runtime" of the CUDA Runtime API reference, those whose text says that the process
@@ -39,11 +37,7 @@ def explain(error: Exception, device: Device, cp: Any) -> DeviceError | None:  #
     text = str(error).rstrip(".")
     if isinstance(error, MemoryError) or _MEMORY.search(text):
         pool = cp.get_default_memory_pool()
-        return DeviceMemoryError(
-            f"device {device.name!r}: not enough memory: {text}; arrays hold "
-            f"{pool.used_bytes():,} bytes there. Hint: a smaller batch, hx.autograd.checkpoint, "
-            "16-bit floats; or drop what is no longer needed."
-        )
+        return no_memory(device, f"{text}; arrays hold {pool.used_bytes():,} bytes there")
     lost = _LOST.search(text)
     if lost is None:
         return None
@@ -52,21 +46,3 @@ def explain(error: Exception, device: Device, cp: Any) -> DeviceError | None:  #
         "more, and what is on it is lost. Hint: start the process anew, from a checkpoint; with "
         "CUDA_LAUNCH_BLOCKING=1 the error comes from the call that made it."
     )
-
-
-def translated(function: Callable[..., Any], device: Device, cp: Any) -> Callable[..., Any]:
-    """Return a function that raises what `explain` says in place of what it explains."""
-
-    @wraps(function, updated=())
-    def call(*arguments: Any, **options: Any) -> Any:
-        try:
-            return function(*arguments, **options)
-        except HelixError:
-            raise
-        except Exception as error:  # of CuPy's many classes; what is not known passes on
-            known = explain(error, device, cp)
-            if known is None:
-                raise
-            raise known from error
-
-    return call
