@@ -1,5 +1,6 @@
 """Every backend that can be tried without a GPU, for tests that want to see all of them agree."""
 
+import os
 import shutil
 from contextlib import contextmanager
 
@@ -27,7 +28,8 @@ def each(slow):
 @contextmanager
 def serving(name):
     """Give the name of a device; "cuda" is the emulator. Skip the test without what it needs."""
-    if name == "cuda":
+    ours = name == "cuda" and os.environ.get("HELIXML_CUDA") != "emulator"  # else it is there
+    if ours:
         if shutil.which("g++") is None:
             pytest.skip("the emulator needs g++")
         backend = CudaBackend(cuemu.cupy(), Device("cuda"))
@@ -39,5 +41,5 @@ def serving(name):
     try:
         yield name
     finally:
-        if name == "cuda":
+        if ours:
             registry.unregister("cuda")
