@@ -64,13 +64,12 @@ class DeviceGraph:
         # Places of operands that are copied, and where the kernels read them.
         self._staged: dict[int, Array] = dict.fromkeys(moving)
         self._moves: Counter[int] = Counter()  # of the others
-        self._graph: Any = None
         self.captures = 0
         self.reason = ""
         self._forget()
 
     def _forget(self) -> None:
-        self._graph = None  # before the memory that it uses
+        self._graph: Any = None  # before the memory that it uses
         self._results: tuple[Array, ...] = ()
         self._owners: list[Array] = []  # of the results' memory
         self._counts: list[int] = []  # of references to these, if nobody else has any
