@@ -430,6 +430,29 @@ def test_other_threads_are_not_recorded():
     assert captured.replays == 7
 
 
+def test_other_threads_can_make_tuples_while_a_step_is_recorded():
+    done, failures = threading.Event(), []
+
+    def work():
+        try:
+            while not done.is_set():
+                tuple(n for n in range(300))
+        except SystemError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(10):
+            captured = hx.capture(lambda x: x * 2, strict=True)
+            for _ in range(3):
+                captured(hx.tensor([1.0]))
+    finally:
+        done.set()
+        thread.join()
+    assert not failures
+
+
 def test_on_another_backend_the_step_runs_itself_or_is_replayed():
     with hx.config.using(device="reference"):
         captured, own, other = twins()

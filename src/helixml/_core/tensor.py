@@ -12,6 +12,7 @@ names and nothing else of them.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -607,6 +608,22 @@ def new_tensor(array: Any, backend: Any) -> Tensor:
     tensor._tracked = False
     tensor.grad = None
     return tensor
+
+
+def living_tensors() -> list[Tensor]:
+    """Return the tensors that the garbage collector knows.
+
+    Its list of everything holds tuples too that another thread is still making, and Python cannot
+    finish one that somebody else refers to ("SystemError: bad argument to internal function").
+    Compiled code holds the list and lets go of it before any other thread runs. In Python threads
+    may switch on the way, so there only what refers to the class is asked for: its instances.
+    """
+    if not __file__.endswith((".py", ".pyc")):
+        return [t for t in gc.get_objects() if isinstance(t, Tensor)]
+    classes: list[Any] = [Tensor]
+    for kind in classes:
+        classes += type.__subclasses__(kind)
+    return [t for t in gc.get_referrers(*classes) if issubclass(type(t), Tensor)]
 
 
 def dtype_of(tensor: Tensor) -> np.dtype[Any]:

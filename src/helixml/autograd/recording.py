@@ -31,7 +31,7 @@ from helixml._core.modes import recording
 from helixml._core.observe import Hooks, owner_of
 from helixml._core.op import REGISTRY, Primitive
 from helixml._core.storage import user_line
-from helixml._core.tensor import Tensor
+from helixml._core.tensor import Tensor, living_tensors
 from helixml.autograd.structures import flatten
 from helixml.backends import registry
 
@@ -699,7 +699,7 @@ def _tensors() -> list[Tensor]:
     was_frozen = gc.get_freeze_count() > 0
     if was_frozen:
         gc.unfreeze()
-    found = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
+    found = living_tensors()
     if was_frozen:
         gc.collect()
         gc.freeze()
