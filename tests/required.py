@@ -1,7 +1,7 @@
 """What tests need that need not be there: without it they are skipped, or fail where it must be.
 
 The environment variable ``HELIXML_REQUIRE`` names what must be there, words with commas between:
-``wgpu``, ``nvrtc``, ``cupy``, ``torch``, ``jax``. So CI skips nothing unnoticed.
+``wgpu``, ``nvrtc``, ``hiprtc``, ``cupy``, ``torch``, ``jax``. So CI skips nothing unnoticed.
 """
 
 import os

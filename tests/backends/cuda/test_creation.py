@@ -19,6 +19,7 @@ def fake(*, available, driver=13020, needed=13020, count=1):
         driverGetVersion=lambda: driver,
         runtimeGetVersion=lambda: needed,
         getDeviceCount=lambda: count,
+        is_hip=False,
     )
     return SimpleNamespace(
         is_available=lambda: available,

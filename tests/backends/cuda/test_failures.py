@@ -49,6 +49,12 @@ def served(emulator):
         ("raise RuntimeError('libcudart.so.13: wrong ELF class')", "RuntimeError: libcudart.so.13"),
         ("raise OSError('cannot read')", "does not load: OSError: cannot read"),
         ("import numpy; numpy.no_such_name", "does not load: AttributeError"),
+        ("import no_such_module", "does not load: ModuleNotFoundError"),
+        (
+            "try:\n    raise ImportError('libamdhip64.so.7: cannot open')\n"
+            "except ImportError as error:\n    raise ImportError('a page') from error",
+            "does not load: ImportError: libamdhip64.so.7: cannot open",
+        ),
         ("", r"in parts only: it has no is_available"),
     ],
 )
@@ -66,20 +72,22 @@ def test_a_cupy_that_is_there_in_parts_says_how_to_install_it_anew(
 
 
 @pytest.mark.parametrize(
-    ("driver", "message"),
+    ("is_hip", "driver", "message"),
     [
-        (0, "no NVIDIA driver"),
-        (12020, "driver serves CUDA 12.2"),
-        (13020, "no GPU that it can use"),
+        (False, 0, "no NVIDIA driver"),
+        (False, 12020, "driver serves CUDA 12.2"),
+        (False, 13020, "no GPU that it can use"),
+        (True, 0, "CuPy 14.2.0 is the one for AMD's GPUs, and finds none"),
     ],
 )
-def test_a_cupy_that_loads_and_finds_no_gpu_says_why(monkeypatch, driver, message):
+def test_a_cupy_that_loads_and_finds_no_gpu_says_why(monkeypatch, is_hip, driver, message):
     found = ModuleType("cupy")
     found.__version__ = "14.2.0"
     found.is_available = lambda: False
-    found.cuda = SimpleNamespace(
-        runtime=SimpleNamespace(driverGetVersion=lambda: driver, runtimeGetVersion=lambda: 13020)
+    runtime = SimpleNamespace(
+        driverGetVersion=lambda: driver, runtimeGetVersion=lambda: 13020, is_hip=is_hip
     )
+    found.cuda = SimpleNamespace(runtime=runtime)
     monkeypatch.setitem(sys.modules, "cupy", found)
     with pytest.raises(DeviceError, match=rf"device 'cuda': .*{message}.* Hint: "):
         hx.ones((2,), device="cuda")
@@ -232,6 +240,7 @@ def test_a_lost_gpu_says_that_the_process_must_start_anew(
         *("cudaErrorLaunchFailure: unspecified launch failure", "cudaErrorAssert: device-side"),
         *("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access", "cudaErrorECCUncorrectable"),
         *("cudaErrorMisalignedAddress: misaligned address", "CUDA_ERROR_LAUNCH_FAILED: x"),
+        *("hipErrorIllegalAddress: an illegal memory access", "hipErrorECCNotCorrectable: x"),
         *("cudaErrorHardwareStackError", "cudaErrorIllegalInstruction", "cudaErrorInvalidPc"),
     ],
 )
@@ -245,6 +254,7 @@ def test_errors_that_cuda_repeats_for_ever_are_told(text, cp):
     "text",
     [
         *("cudaErrorMemoryAllocation: out of memory", "CUDA_ERROR_OUT_OF_MEMORY"),
+        "hipErrorOutOfMemory: out of memory",
         *("CUBLAS_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED", "CUFFT_ALLOC_FAILED"),
         *("CUSPARSE_STATUS_ALLOC_FAILED", "CURAND_STATUS_ALLOCATION_FAILED"),
     ],

@@ -14,11 +14,14 @@ from helixml.backends.cuda import kernels
 from helixml.backends.cuda.launch import options, read
 from helixml.errors import MissingDependencyError
 from helixml.testing import cuemu
-from helixml.testing.cuemu import mutation, nvrtc, sanitizers
+from helixml.testing.cuemu import hiprtc, mutation, nvrtc, sanitizers
 from required import require
 
 from .kernel_cases import SOURCES, bits, check, kernels_of
 
+# Bytes of a thread. On architectures that have 128 or 256 registers, the convolution by Fourier
+# transforms and the selective scan need more; nothing is tuned for AMD.
+MOST_STACK_OF_AMD = 320
 CASES = Path(__file__).with_name("kernel_cases.py")
 needs_compiler = pytest.mark.skipif(
     not shutil.which("g++"), reason="the emulator compiles kernels by g++"
@@ -104,3 +107,22 @@ def test_nvidias_compiler_keeps_kernels_in_registers(file, architecture):
 @pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=str)
 def test_a_kernel_compiles_for_each_dtype(dtype):
     assert {k.name for k in cost("column_sums", dtype, {}, "sm_80")} == {"column_sums"}
+
+
+@pytest.mark.slow
+@each_file
+@pytest.mark.parametrize("architecture", hiprtc.ARCHITECTURES)
+def test_amds_compiler_takes_the_same_kernels(file, architecture):
+    try:
+        hiprtc.find_hiprtc()
+    except MissingDependencyError as error:
+        require("hiprtc", str(error))
+    for dtype in dtypes.FLOATS if architecture == "gfx90a" else [dtypes.float32]:
+        for constants in SOURCES[file].variants(dtype):
+            found = hiprtc.compile_source(
+                read(f"{file}.cu"), options(dtype, constants), architecture=architecture
+            )
+            assert {kernel.name for kernel in found} == kernels_of(file)
+            for kernel in found:
+                assert kernel.stack_bytes <= MOST_STACK_OF_AMD, (dtype, constants, kernel)
+                assert kernel.shared_bytes <= 64 << 10, (dtype, constants, kernel)

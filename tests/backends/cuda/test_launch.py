@@ -88,3 +88,27 @@ def test_every_kernel_of_the_table_is_declared_for_all_floats(backend):
     assert {"rms_norm", "softmax_vjp", "cross_entropy", "adamw_many_"} <= {*backend.kernels}
     own = ["rms_norm", "layer_norm_vjp", "log_softmax", "cross_entropy_vjp", "gelu_gate", "sgd_"]
     assert all(backend.kernels[name].dtypes == kernels.FLOATS for name in own)
+
+
+@pytest.mark.parametrize("is_hip", [True, False])
+def test_much_shared_memory_is_asked_for_but_not_of_hip(cp, monkeypatch, is_hip):
+    asked, given = [], []
+
+    class Function:
+        @property
+        def max_dynamic_shared_size_bytes(self):
+            return 0
+
+        @max_dynamic_shared_size_bytes.setter
+        def max_dynamic_shared_size_bytes(self, nbytes):
+            asked.append(nbytes)
+
+        def __call__(self, grid, block, arguments, shared_mem):
+            given.append(shared_mem)
+
+    monkeypatch.setattr(cp.cuda.runtime, "is_hip", is_hip)
+    program = Program(cp, "map.cu")
+    monkeypatch.setattr(program, "_prepared", lambda *key: (Function(), ()))
+    program.launch("silu", [], dtype=dtypes.float32, grid=1, block=32, shared=64 << 10)
+    assert given == [64 << 10]
+    assert asked == ([] if is_hip else [64 << 10])

@@ -1,5 +1,7 @@
 """NVIDIA's GPUs: CuPy's arrays, cuBLAS, cuFFT, and kernels of our own in CUDA C++.
 
+AMD's GPUs too, by CuPy's build for ROCm: the kernels are the same, see kernels/hip.cuh.
+
 `create` gives the backend of one GPU. CuPy is imported there and nowhere else; the rest takes its
 module as an argument. `backend` has the array functions, `kernels` the kernels, `launch` compiles
 and runs them, `mirrors` keeps range checks from waiting for the device.
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["create"]
 
+_FITTING = (
+    "'helixml[cuda13]', 'helixml[cuda12]' where nvidia-smi shows CUDA Version 12, or "
+    "'helixml[rocm7]' for AMD's GPUs with ROCm 7."
+)
 _ANEW = (
-    "Hint: pip uninstall cupy cupy-cuda12x cupy-cuda13x, then pip install 'helixml[cuda13]', or "
-    "'helixml[cuda12]' where nvidia-smi shows CUDA Version 12."
+    f"Hint: pip uninstall cupy cupy-cuda12x cupy-cuda13x cupy-rocm-7-0, then pip install {_FITTING}"
 )
 
 
@@ -32,22 +37,22 @@ def create(device: Device) -> CudaBackend:
     MissingDependencyError : CuPy is not installed, or only in parts.
     DeviceError : there is no driver, it is too old, or there is no such GPU.
     """
+    what = f"device {device.name!r}"
     try:
         cp = import_module("cupy")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"device {device.name!r}: {error}. Hint: pip install 'helixml[cuda13]', or "
-            "'helixml[cuda12]' where nvidia-smi shows CUDA Version 12."
-        ) from error
     except Exception as error:  # CuPy loads libraries, whose faults are of any class
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise MissingDependencyError(
+                f"{what}: {error}. Hint: pip install {_FITTING}"
+            ) from error
+        reason = error.__cause__ or error  # of which CuPy's own error tells in twenty lines
         raise MissingDependencyError(
-            f"device {device.name!r}: CuPy is installed but does not load: "
-            f"{type(error).__name__}: {error}. {_ANEW}"
+            f"{what}: CuPy is installed but does not load: {type(reason).__name__}: {reason}. "
+            f"{_ANEW}"
         ) from error
     if not hasattr(cp, "is_available"):  # of a removed package, folders may be left
         raise MissingDependencyError(
-            f"device {device.name!r}: CuPy is installed in parts only: it has no is_available. "
-            f"{_ANEW}"
+            f"{what}: CuPy is installed in parts only: it has no is_available. {_ANEW}"
         )
     check(cp, device)
     from helixml.backends.cuda.backend import CudaBackend
@@ -74,6 +79,11 @@ def _check(cp: Any, device: Device, what: str) -> None:
         raise DeviceError(f"{what}: {device.index!r} is no number of a GPU. Hint: 'cuda:0'.")
     if not cp.is_available():
         runtime = cp.cuda.runtime
+        if runtime.is_hip:
+            raise DeviceError(
+                f"{what}: CuPy {cp.__version__} is the one for AMD's GPUs, and finds none. Hint: "
+                "rocminfo lists them, HIP_VISIBLE_DEVICES hides some."
+            )
         driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
         if driver == 0:
             raise DeviceError(

@@ -177,6 +177,7 @@ class Program:
         self.file = file
         self.source = read(file)
         self.kernels = parameters(self.source)
+        self._must_ask = not cp.cuda.runtime.is_hip  # for much shared memory; HIP gives what it has
         self._ready: dict[tuple[Any, ...], tuple[Any, tuple[Parameter, ...]]] = {}
         self._modules: dict[tuple[Any, ...], Any] = {}
 
@@ -240,7 +241,8 @@ class Program:
             given.append(value if fits else self._argument(name, parameter, value))
         if 0 in grid:
             return
-        if shared > _STATIC_SHARED and function.max_dynamic_shared_size_bytes < shared:
+        asks = self._must_ask and shared > _STATIC_SHARED
+        if asks and function.max_dynamic_shared_size_bytes < shared:
             function.max_dynamic_shared_size_bytes = shared
         function(grid, block, tuple(given), shared_mem=shared)
 

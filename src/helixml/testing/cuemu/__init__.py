@@ -14,7 +14,7 @@ global memory. `Module` runs kernels on NumPy arrays.
 Found this way: wrong results in any order of threads, missing barriers (shared memory starts as
 nan), barriers that some threads do not reach, wrong masks, deadlocks, too much shared memory,
 arguments of the wrong dtype or layout. `cuemu.sanitizers` finds races and touches out of bounds,
-`cuemu.nvrtc` asks NVIDIA's own compiler.
+`cuemu.nvrtc` asks NVIDIA's own compiler, `cuemu.hiprtc` AMD's.
 Not found: everything about speed, the rounding of fast intrinsics, missing fences.
 
 Needs Linux and g++, and nothing else (`is_available`). Read on in kernels.py, and

@@ -7,7 +7,6 @@ registers, and the stack, where arrays are that are indexed by what the compiler
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib.util
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helixml.errors import MissingDependencyError
-from helixml.testing.cuemu.errors import SourceError
+from helixml.testing.cuemu.rtc import RuntimeCompiler
 
 __all__ = ["ARCHITECTURES", "Compiled", "KernelCost", "compile_source", "find_nvrtc"]
 
@@ -103,52 +102,20 @@ def compile_source(
     SourceError : it does not compile; the message is the compiler's.
     MissingDependencyError : NVRTC is not installed.
     """
-    library = _load()
-    program = ctypes.c_void_p()
-    _require(
-        library,
-        library.nvrtcCreateProgram(
-            ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None
-        ),
-    )
-    try:
-        for expression in name_expressions:
-            _require(library, library.nvrtcAddNameExpression(program, expression.encode()))
-        words = [f"-arch={architecture}", "--ptxas-options=-v", *_include(), *options]
-        given = (ctypes.c_char_p * len(words))(*(word.encode() for word in words))
-        number = library.nvrtcCompileProgram(program, len(words), given)
-        log = _text(library, program, "ProgramLog").decode(errors="replace").rstrip("\0\n ")
-        if number:
-            raise SourceError(f"kernel source: NVRTC refuses it for {architecture}:\n{log}")
-        return Compiled(_text(library, program, "CUBIN"), log, tuple(_costs(log)))
-    finally:
-        library.nvrtcDestroyProgram(ctypes.byref(program))
+    words = [f"-arch={architecture}", "--ptxas-options=-v", *_include(), *options]
+    cubin, log = _compiler().compile(source, words, architecture, name_expressions)
+    return Compiled(cubin, log, tuple(_costs(log)))
 
 
 @functools.cache
-def _load() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(find_nvrtc()))
-    library.nvrtcGetErrorString.restype = ctypes.c_char_p
-    return library
+def _compiler() -> RuntimeCompiler:
+    return RuntimeCompiler(str(find_nvrtc()), "nvrtc", "CUBIN")
 
 
 def _include() -> list[str]:
     """Find the headers of half precision, which the package of the CUDA runtime brings."""
     folder = find_nvrtc().parent.parent / "include"
     return [f"-I{folder}"] if (folder / "cuda_fp16.h").exists() else []
-
-
-def _require(library: ctypes.CDLL, number: int) -> None:
-    if number:
-        raise SourceError(f"cuemu.nvrtc: {library.nvrtcGetErrorString(number).decode()}")
-
-
-def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
-    size = ctypes.c_size_t()
-    _require(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
-    buffer = ctypes.create_string_buffer(size.value)
-    _require(library, getattr(library, f"nvrtcGet{what}")(program, buffer))
-    return buffer.raw
 
 
 def _costs(log: str) -> list[KernelCost]:

@@ -1,8 +1,9 @@
 """CUDA kernels: each family in C++ (``.cu``) and, in Python, what lays arrays out and launches it.
 
 `table` gives what a backend declares to the dispatcher. `prelude.cuh` has the types that every
-kernel is written in, `reduction.cuh` sums in a fixed order, `helixml.backends.cuda.launch` reads,
-compiles and runs the files. `rms_norm` in norm.cu is the place to start reading.
+kernel is written in, `hip.cuh` what AMD's compiler calls otherwise, `reduction.cuh` sums in a fixed
+order, `helixml.backends.cuda.launch` reads, compiles and runs the files. `rms_norm` in norm.cu is
+the place to start reading.
 
 House rules for the source: kernels are ``extern "C" __global__ void``, launch bounds stand behind
 ``void``, one ``__shared__`` variable a statement, no headers but those here, no sum by atomics.

@@ -29,7 +29,7 @@ struct Exponent {
         ACCUM whole = turns * t;
         ACCUM lost = fma(turns, t, -whole) + rest * t;
         ACCUM size = exp(rate * t), sine, cosine;
-        sincospi(whole - 2 * rint(whole / 2) + lost, &sine, &cosine);
+        half_turns(whole - 2 * rint(whole / 2) + lost, sine, cosine);
         return Number{size * cosine, size * sine};
     }
 };

@@ -8,8 +8,25 @@
 #ifndef HELIXML_PRELUDE
 #define HELIXML_PRELUDE
 
+// A warp is 32 lanes. Where the machine's are 64, as some of AMD's, each half of one is a warp here.
 #define WARP 32
+
+#if defined(__HIP__)
+#include "hip.cuh"
+#else
 #define ALL_LANES 0xffffffffu
+#if defined(SCALAR_FLOAT16)
+#include <cuda_fp16.h>
+typedef __half Half;
+__device__ __forceinline__ float widened(Half x) { return __half2float(x); }
+__device__ __forceinline__ void narrow(float x, Half& y) { y = __float2half_rn(x); }
+#elif defined(SCALAR_BFLOAT16)
+#include <cuda_bf16.h>
+typedef __nv_bfloat16 Half;
+__device__ __forceinline__ float widened(Half x) { return __bfloat162float(x); }
+__device__ __forceinline__ void narrow(float x, Half& y) { y = __float2bfloat16_rn(x); }
+#endif
+#endif
 
 #if defined(SCALAR_FLOAT64)
 typedef double SCALAR;
@@ -17,13 +34,8 @@ typedef double ACCUM;
 #elif defined(SCALAR_FLOAT32)
 typedef float SCALAR;
 typedef float ACCUM;
-#elif defined(SCALAR_FLOAT16)
-#include <cuda_fp16.h>
-typedef __half SCALAR;
-typedef float ACCUM;
-#elif defined(SCALAR_BFLOAT16)
-#include <cuda_bf16.h>
-typedef __nv_bfloat16 SCALAR;
+#elif defined(SCALAR_FLOAT16) || defined(SCALAR_BFLOAT16)
+typedef Half SCALAR;
 typedef float ACCUM;
 #else
 #error "the launcher names the dtype"
@@ -34,15 +46,6 @@ typedef float ACCUM;
 
 __device__ __forceinline__ float widened(float x) { return x; }
 __device__ __forceinline__ double widened(double x) { return x; }
-
-#if defined(SCALAR_FLOAT16)
-__device__ __forceinline__ float widened(__half x) { return __half2float(x); }
-__device__ __forceinline__ void narrow(float x, __half& y) { y = __float2half_rn(x); }
-#elif defined(SCALAR_BFLOAT16)
-__device__ __forceinline__ float widened(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ void narrow(float x, __nv_bfloat16& y) { y = __float2bfloat16_rn(x); }
-#endif
-
 __device__ __forceinline__ void narrow(float x, float& y) { y = x; }
 __device__ __forceinline__ void narrow(double x, double& y) { y = x; }
 
@@ -86,6 +89,16 @@ __device__ __forceinline__ float exponential(float x)
     return sizeof(SCALAR) == 2 ? __expf(x) : expf(x);
 }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
+
+// Sine and cosine of pi x
+__device__ __forceinline__ void half_turns(float x, float& sine, float& cosine)
+{
+    sincospif(x, &sine, &cosine);
+}
+__device__ __forceinline__ void half_turns(double x, double& sine, double& cosine)
+{
+    sincospi(x, &sine, &cosine);
+}
 
 __device__ __forceinline__ ACCUM larger(ACCUM a, ACCUM b) { return a < b ? b : a; }
 
