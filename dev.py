@@ -62,12 +62,13 @@ DEVICE_TESTS = (
     "tests/backends/wgpu",
     "tests/testing",
     "tests/examples/test_backend_package.py",
+    "tests/regression/test_devices_alike.py",
 )
 STEALING = ["-n", "auto", "--dist", "worksteal"]
 
 # What `test --all` repeats the tests with, beside the compiled build; but neither the C tests,
-# which would be the same again, nor the slow ones: what they train and wait for, the others have
-# run in small.
+# which would be the same again, nor those of other devices, whose kernels are what they test, nor
+# the slow ones: what they train and wait for, the others have run in small.
 OTHER_CONFIGURATIONS = ({"HELIXML_PURE": "1"}, {"HELIXML_KERNELS": "0"})
 # And the kernels' tests with kernels built with sanitizers: these, the library that must be loaded
 # before Python, its options, and which tests. Races need threads; forks are beyond the sanitizer.
@@ -257,7 +258,7 @@ def test_all(arguments: list[str], environment: dict[str, str]) -> int:
     codes = [run(PYTHON, "-m", "pytest", *arguments, *others, **environment)]
     for other in OTHER_CONFIGURATIONS:
         say("once more with " + " ".join(f"{key}={value}" for key, value in other.items()))
-        codes.append(run(*fast, "--ignore=tests/native", **environment, **other))
+        codes.append(run(*fast, "--ignore=tests/native", *others, **environment, **other))
     codes.append(test_devices([]))
     codes += [test_sanitized(*sanitizer) for sanitizer in SANITIZERS]
     return next((code for code in codes if code), 0)

@@ -71,6 +71,16 @@ MISTAKES = {
         errors.NotDifferentiableError,
         r"^requires_grad: int64 has no gradient\. Hint: cast with astype\('float32'\)",
     ),
+    "an array for a flag": (
+        lambda: hx.tensor([1.0, 2.0], requires_grad=np.ones(2)),
+        errors.DTypeError,
+        r"^tensor: requires_grad must be True or False: The truth value of an array",
+    ),
+    "an array for a flag that is set": (
+        lambda: setattr(leaf(), "requires_grad", np.ones(2)),
+        errors.DTypeError,
+        r"^Tensor: requires_grad must be True or False: The truth value of an array",
+    ),
     "a bad dtype": (
         lambda: hx.zeros((2,), dtype="float31"),
         errors.DTypeError,

@@ -94,6 +94,15 @@ def test_each_inverse_undoes_its_transform():
         np.testing.assert_allclose(y.numpy(), x, atol=1e-14)
 
 
+@pytest.mark.parametrize("integer", [np.uint8, np.asarray, hx.tensor])
+def test_the_type_of_a_cosine_transform_may_be_any_integer(integer):
+    x = hx.tensor([1.0, 2.0, 4.0])
+    for transform in (hx.fft.dct, hx.fft.idct):
+        for number in (2, 3):
+            found = transform(x, type=integer(number))
+            assert np.array_equal(found.numpy(), transform(x, type=number).numpy())
+
+
 @pytest.mark.parametrize("name", ["fftfreq", "rfftfreq"])
 def test_frequencies_are_those_of_numpy(name, device):
     for n in (1, 2, 5, 8):

@@ -150,6 +150,7 @@ def public_functions():
 
 
 FUNCTIONS = public_functions()
+FLAGS = ("invert", "keepdims", "descending", "stable")
 
 
 @contextmanager
@@ -205,7 +206,7 @@ def verdict(name, function, args, kwargs):
     op = function if isinstance(function, Op) else None
     if name in NO_AXIS and kwargs.get("axis") is None:
         return None
-    flags = [v for k, v in kwargs.items() if k in ("invert", "keepdims", "descending", "stable")]
+    flags = [v for k, v in kwargs.items() if k in FLAGS or k.startswith("return_")]
     if name == "ops.nextafter" or not all(isinstance(flag, bool) for flag in flags):
         return None  # the neighbour depends on the dtype; objects have a truth, and oracles none
     if op is not None and op.oracle is not None and not getattr(op, "writes", ()):

@@ -65,6 +65,7 @@ def test_a_view_keeps_its_array_on_every_device(with_views):
     assert [entry.bytes for entry in entries] == [400, 0]
 
 
+@pytest.mark.skipif(hx.config.get().pure, reason="HELIXML_PURE is set: the CPU has no kernels")
 def test_what_a_kernel_keeps_is_held_on_every_device():
     held = set()
     for name in ("cpu", "cuda"):
@@ -119,7 +120,7 @@ def test_a_size_beyond_64_bits_is_refused(device, size):
         hx.eye(size, device=device)
     with pytest.raises(ShapeError, match=r"arange: .* is too long"):
         hx.arange(1e30, device=device)
-    with pytest.raises(BackendError, match=r"broadcast_to: .* too (big|large)"):
+    with pytest.raises(BackendError, match=r"broadcast_to: .*(too (big|large)|dimension exceeded)"):
         hx.broadcast_to(hx.ones((1,), device=device), (size, size))
 
 

@@ -136,7 +136,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        value = bool(value)
+        value = dtypes.as_flag("Tensor", "requires_grad", value)
         if self._node is not None and not value:
             raise GraphError(
                 "requires_grad: a computed tensor cannot be switched off. Hint: use detach()."

@@ -141,7 +141,7 @@ def tensor(
     else:
         array = np.array(_numpy("tensor", data, wanted))
         result = Tensor(backend.asarray(array), backend)
-    if requires_grad:
+    if dtypes.as_flag("tensor", "requires_grad", requires_grad):
         result.requires_grad = True
     return result
 

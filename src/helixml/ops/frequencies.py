@@ -201,13 +201,16 @@ def _cosines_oracle(name):
 
 
 def _cosines(op, x, type, axis, norm):
-    """Return the transform of type 2 or 3, with the scale of ``norm`` for the way there.
+    """Return the transform of type 2 or 3, for "idct" of the other, with the scale of ``norm``.
 
     Both are sums of cosines of multiples of pi / 2n, and so the real part of a Fourier transform of
     length 4n, of numbers at odd positions for type 2, and read at odd positions for type 3.
     """
+    type = dtypes.as_integer(op, "type", type)
     if type not in (2, 3):
         raise ValueRangeError(f"{op}: type={type!r:.80}. Hint: 2 or 3, the inverse of each other.")
+    if op == "idct":
+        type = 5 - type
     opposite(op, norm)
     axis = shapes.normalize_axis(op, axis, x.ndim)
     n = x.shape[axis]
@@ -249,8 +252,8 @@ def dct(x: Tensor, type: Literal[2, 3] = 2, axis: int = -1, norm: Norm = "backwa
 
     Raises
     ------
-    ShapeError : the axis is empty, or there is none. DTypeError : ``x`` is complex.
-    ValueRangeError : another ``type`` or ``norm``.
+    ShapeError : the axis is empty, or there is none. DTypeError : ``x`` is complex, ``type`` no
+    integer. ValueRangeError : another ``type`` or ``norm``.
 
     References
     ----------
@@ -282,8 +285,8 @@ def idct(x: Tensor, type: Literal[2, 3] = 2, axis: int = -1, norm: Norm = "backw
 
     Raises
     ------
-    ShapeError : the axis is empty, or there is none. DTypeError : ``x`` is complex.
-    ValueRangeError : another ``type`` or ``norm``.
+    ShapeError : the axis is empty, or there is none. DTypeError : ``x`` is complex, ``type`` no
+    integer. ValueRangeError : another ``type`` or ``norm``.
 
     Examples
     --------
@@ -291,7 +294,7 @@ def idct(x: Tensor, type: Literal[2, 3] = 2, axis: int = -1, norm: Norm = "backw
     >>> hx.fft.idct(hx.tensor([8.0, 0.0, 0.0, 0.0]))
     tensor([1., 1., 1., 1.])
     """
-    return _cosines("idct", x, {2: 3, 3: 2}.get(type, type), axis, opposite("idct", norm))
+    return _cosines("idct", x, type, axis, opposite("idct", norm))
 
 
 for _op in (dct, idct):
@@ -311,6 +314,7 @@ for _op in (dct, idct):
         x = zeros((2, 0))
         yield Failure(lambda: op(x), ShapeError, r"dct: axis 1 of \(2, 0\) is empty")
         yield Failure(lambda: op(x, type=1), ValueRangeError, r"dct: type=1")
+        yield Failure(lambda: op(x, type=2.5), DTypeError, r"dct: type must be an integer, not 2.5")
         yield Failure(lambda: op(x, norm="no"), ValueRangeError, r"dct: norm='no'")
         z = zeros(2, "complex64")
         yield Failure(lambda: op(z), DTypeError, r"dct: takes real numbers, not complex64")

@@ -375,8 +375,7 @@ class CpuBackend(BackendBase):
         )
         flat = x.transpose(order)
         rest = flat.shape[rank:]
-        rows = indices.reshape(-1)
-        rows = np.where(rows < 0, rows + size, rows)
+        rows = self._from_front(indices.reshape(-1), size)
         flat = flat.reshape(rows.size, -1) if rows.size else flat.reshape(0, int(np.prod(rest)))
         wide = dtypes.accumulation(x.dtype)
         summed = np.zeros((size, flat.shape[1]), wide)
