@@ -124,7 +124,7 @@ def show(name, model, right, steps, seconds):
 
 def induction():
     """Train two layers of Mamba at length 256, ask them at hundreds of times that."""
-    length, steps, powers = 256, 450, (6, 8, 10, 12, 14, 16)
+    length, steps, powers = 256, 900, (6, 8, 10, 12, 14, 16)
     rng = hx.random.Rng(0)
     # Step sizes start so small that nothing is forgotten, and nothing written either, until the
     # model learns to. With lifetimes between 256 and 2^16 tokens it would go wrong at lengths at
@@ -139,7 +139,7 @@ def induction():
         shortest=8,
         batch=4,
         steps=steps,
-        full=7 * steps // 10,
+        full=4 * steps // 10,  # what is learned at full length decides how far beyond it holds
     )
     seconds = train(model, batches, steps=steps, lr=5e-3, eps=1e-20)
     print(f"induction heads: trained at lengths up to {length}, chance {1 / 15:.4f}")
