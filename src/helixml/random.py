@@ -358,7 +358,7 @@ def dropout(x: Tensor, p: float, *, rng: Rng | None = None, training: bool = Tru
         raise DTypeError(f"dropout: rng must be an Rng, not {rng!r:.80}. Hint: hx.random.Rng(0).")
     if not 0.0 <= p < 1.0:
         raise ValueRangeError(f"dropout: p={p} must be in [0, 1).")
-    if not training or p == 0.0:
+    if not dtypes.as_flag("dropout", "training", training) or p == 0.0:
         return x
     key, first = (rng or _default).advance(x.size)
     dropped: Tensor = drop(x, key, first, p)

@@ -81,6 +81,16 @@ MISTAKES = {
         errors.DTypeError,
         r"^Tensor: requires_grad must be True or False: The truth value of an array",
     ),
+    "an array for dropout's flag": (
+        lambda: hx.random.dropout(X, 0.5, training=np.ones(2)),
+        errors.DTypeError,
+        r"^dropout: training must be True or False: The truth value of an array",
+    ),
+    "an array for a word": (
+        lambda: hx.meshgrid(indexing=np.ones(2)),
+        errors.ValueRangeError,
+        r"^meshgrid: indexing=array\(.*Hint: 'xy' or 'ij'",
+    ),
     "a bad dtype": (
         lambda: hx.zeros((2,), dtype="float31"),
         errors.DTypeError,

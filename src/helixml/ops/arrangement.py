@@ -308,8 +308,8 @@ def meshgrid(*arrays: Any, indexing: Literal["xy", "ij"] = "xy") -> list[Tensor]
     >>> x.shape, y[:, 0]
     ((2, 3), tensor([0, 1]))
     """
-    if indexing not in ("xy", "ij"):
-        raise ValueRangeError(f"meshgrid: indexing={indexing!r}. Hint: 'xy' or 'ij'.")
+    if not isinstance(indexing, str) or indexing not in ("xy", "ij"):
+        raise ValueRangeError(f"meshgrid: indexing={indexing!r:.80}. Hint: 'xy' or 'ij'.")
     tensors = _tensors("meshgrid", arrays)
     places = list(range(len(tensors)))
     if indexing == "xy" and len(tensors) > 1:
