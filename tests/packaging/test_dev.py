@@ -173,7 +173,7 @@ def test_the_test_command_leaves_out_slow_tests_unless_all_are_asked_for(
     ]
     ignored = " ".join(f"--ignore={path}" for path in dev.DEVICE_TESTS)
     assert commands[0][0].endswith(f"-m pytest -n auto --dist loadfile {ignored}")
-    again = "-m pytest -m not slow -n auto --dist loadfile --ignore=tests/native"
+    again = f"-m pytest -m not slow -n auto --dist loadfile --ignore=tests/native {ignored}"
     assert all(command.endswith(again) for command, _ in commands[1:])
     assert dev.main(["test", "--device"]) == 2
 
@@ -311,7 +311,7 @@ def test_ci_runs_both_stages_and_says_what_must_not_be_skipped():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     first, second = (line for line in lines if line.startswith("HELIXML_REQUIRE="))
     assert first == "HELIXML_REQUIRE=wgpu python3 dev.py test"
-    required = "HELIXML_REQUIRE=wgpu,nvrtc,cupy,torch,jax"
+    required = "HELIXML_REQUIRE=wgpu,nvrtc,hiprtc,cupy,torch,jax"
     assert second.startswith(f"{required} exec python3 dev.py test --devices")
     assert "set -euo pipefail" in lines
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
