@@ -187,6 +187,24 @@ def test_the_layers_of_language_models_run_again(name, precision):
     assert kept[1] < 0.7 * kept[0]
 
 
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_captured_steps_have_the_same_bits(name, precision):
+    ids = [Rng(seed).integers(0, 32, (2, 17)) for seed in range(6)]
+    found = []
+    for captured in (False, True):
+        model = LANGUAGE_MODELS[name](hx.models, Rng(0))
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        update = training.Update(
+            model, optimizer, next_token, clip_norm=1.0, precision=precision, captured=captured
+        )
+        losses = [update.step([(x[:, :-1], x[:, 1:])]).loss for x in ids]
+        found.append((losses, np.concatenate([p.numpy().ravel() for p in model.parameters()])))
+    assert update._differentiate.replays > 0
+    assert found[0][0] == found[1][0]
+    assert np.array_equal(found[0][1], found[1][1])
+
+
 def test_a_model_without_lists_cannot_run_blocks_again():
     with pytest.raises(ConfigError, match=r"Seen holds no ModuleList.*Hint: call hx\.autograd"):
         hx.fit(Seen(), DATA, recompute=True)

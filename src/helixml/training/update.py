@@ -96,10 +96,9 @@ class Update:
             scaler = optim.GradScaler()
         self.scaler = scaler
         self.recompute = recompute
-        # Casts and blocks that run again are other objects in every step.
-        can_capture = captured and not recompute and self.dtype is None and scaler is None
         self._differentiate: Callable[[Any, float], hx.Tensor] = self._gradient
-        if can_capture:
+        # Blocks that run again are other objects in every step; the loss's scale changes.
+        if captured and not recompute and scaler is None:
             self._differentiate = step = hx.capture(self._gradient)
             step.quiet = True  # who trains can do nothing about it
         trained = {id(p) for p in optimizer.parameters}

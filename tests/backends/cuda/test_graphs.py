@@ -74,6 +74,29 @@ def test_a_language_model_learns_with_the_same_bits(there, dropout):
     assert all(graph.captures <= 3 for graph in found)
 
 
+def test_a_training_in_16_bits_has_the_same_bits(there):
+    def update(captured):
+        settings = hx.models.MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2)
+        model = hx.models.MambaLM(settings, rng=hx.random.Rng(0))
+        return hx.training.Update(
+            model,
+            hx.optim.AdamW(model.parameters(), lr=1e-2),
+            lambda model, xy: hx.cross_entropy(model(xy[0]), xy[1]),
+            precision="bfloat16",
+            captured=captured,
+        )
+
+    own, other = update(True), update(False)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        pair = batch(rng)
+        assert own.step([pair]) == other.step([pair])
+    assert all(same(p, q) for p, q in zip(own.parameters, other.parameters, strict=True))
+    assert own._differentiate.replays == 3
+    found = graphs(own._differentiate)
+    assert found and not any(graph.reason for graph in found)
+
+
 def test_a_replay_asks_for_few_commands_and_no_memory(there):
     cp = there._cp
     if not hasattr(cp, "cuemu"):
@@ -181,6 +204,27 @@ def test_operands_that_move_are_copied_and_those_that_stay_are_not(there, said, 
         assert there.to_numpy(graph(x, y)[0]).tolist() == [value * 10 + 10]
     assert run.calls == graph.captures == captures
     assert graph._staged.keys() == {0}
+
+
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [
+        (lambda x: x[:, :-1], ""),
+        (lambda x: x.T[::2], ""),
+        (lambda x: x[:0, :-1], ""),
+        (lambda x: x[::-1], "turned round"),
+        (lambda x: np.broadcast_to(x[:1], x.shape), "share memory"),
+    ],
+)
+def test_operands_with_gaps_keep_them(there, view, reason):
+    graph = there.device_graph(lambda x: (there.add(x, x),), (0,))
+    host = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for i in range(4):
+        x = there._cp.asarray(host + i)
+        x = there._cp.broadcast_to(x[:1], x.shape) if "share" in reason else view(x)
+        assert np.array_equal(there.to_numpy(graph(x)[0]), 2 * view(host + i))
+    assert (reason in graph.reason) if reason else not graph.reason
+    assert graph.captures == 1
 
 
 def test_a_step_whose_memory_never_stays_is_called_as_it_is(there):

@@ -133,7 +133,7 @@ class DeviceGraph:
             with cp.cuda.using_allocator(pool.malloc):
                 given = [*operands]
                 for place in self._staged:
-                    given[place] = self._staged[place] = _twin(operands[place])
+                    given[place] = self._staged[place] = _twin(cp, operands[place])
                 with stream:
                     stream.begin_capture()
                     try:
@@ -169,9 +169,17 @@ def _owner(x: Array) -> Array:
     return x if x.base is None else x.base
 
 
-def _twin(x: Array) -> Array:
-    """Return a copy that lies in memory as ``x`` does."""
+def _twin(cp: Any, x: Array) -> Array:
+    """Return a copy that lies in memory as ``x`` does, with gaps where ``x`` has some."""
     made = x.copy("K")
-    if made.strides != x.strides:
-        raise BackendError("an operand with gaps, or with entries that share memory, has moved")
+    if made.strides == x.strides or not x.size:
+        return made
+    reach = x.itemsize  # bytes of the axes so far
+    for stride, n in sorted(zip(x.strides, x.shape, strict=True)):
+        if n > 1 and (stride < reach or stride % x.itemsize):
+            raise BackendError("an operand turned round, or whose entries share memory, has moved")
+        reach += (n - 1) * max(stride, 0)
+    room = cp.empty((reach // x.itemsize,), x.dtype)
+    made = cp.lib.stride_tricks.as_strided(room, x.shape, x.strides)
+    made[...] = x
     return made
