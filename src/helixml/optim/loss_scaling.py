@@ -84,7 +84,8 @@ class GradScaler:
         """Return the loss times the factor, at least in float32."""
         if loss.dtype in hx.dtypes.HALVES:
             loss = loss.astype(hx.float32)
-        return loss * self.factor
+        factor: float = hx.autograd.capturing.current(getattr, self, "factor")
+        return loss * factor
 
     def unscale(self, optimizer: Optimizer) -> bool:
         """Divide the gradients by the factor, for clipping before `step`.

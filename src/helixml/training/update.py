@@ -97,8 +97,7 @@ class Update:
         self.scaler = scaler
         self.recompute = recompute
         self._differentiate: Callable[[Any, float], hx.Tensor] = self._gradient
-        # Blocks that run again are other objects in every step; the loss's scale changes.
-        if captured and not recompute and scaler is None:
+        if captured and not recompute:  # blocks that run again are other objects in every step
             self._differentiate = step = hx.capture(self._gradient)
             step.quiet = True  # who trains can do nothing about it
         trained = {id(p) for p in optimizer.parameters}

@@ -74,7 +74,8 @@ def test_a_language_model_learns_with_the_same_bits(there, dropout):
     assert all(graph.captures <= 3 for graph in found)
 
 
-def test_a_training_in_16_bits_has_the_same_bits(there):
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_training_in_16_bits_has_the_same_bits(there, precision):
     def update(captured):
         settings = hx.models.MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2)
         model = hx.models.MambaLM(settings, rng=hx.random.Rng(0))
@@ -82,7 +83,7 @@ def test_a_training_in_16_bits_has_the_same_bits(there):
             model,
             hx.optim.AdamW(model.parameters(), lr=1e-2),
             lambda model, xy: hx.cross_entropy(model(xy[0]), xy[1]),
-            precision="bfloat16",
+            precision=precision,
             captured=captured,
         )
 
