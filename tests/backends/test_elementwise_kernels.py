@@ -20,7 +20,6 @@ from helixml.backends.cpu import kernels, threads
 from helixml.backends.cpu.backend import CpuBackend
 from helixml.backends.dispatch import Kernel, KernelTable
 from helixml.device import Device
-from helixml.errors import BackendError
 
 if kernels.available() is None:
     pytest.skip("the kernels are not built", allow_module_level=True)
@@ -316,25 +315,23 @@ def test_equal_bits_for_any_number_of_threads(three_threads, rng, dtype):
 
 
 def test_kernels_can_be_put_aside_once_the_backend_is_made():
-    """A kernel never warns, as NumPy's functions do; sigmoid and erf have other bits."""
+    """Kernels round otherwise than NumPy, here and there."""
     backend = registry.get("cpu")
-    x = np.array([0.0, 0.3, 1.7], np.float32)
-    derived = BackendBase.sigmoid(backend, x), BackendBase.erf(backend, x)
-    with np.errstate(all="raise"):
-        for _ in range(2):
+    x = np.linspace(0.1, 3.0, 10_000, dtype=np.float32)
+    with config.using(kernels=False):
+        plain = {
+            "log": np.log(x),
+            "exp": np.exp(x),
+            "sigmoid": BackendBase.sigmoid(backend, x),
+            "erf": BackendBase.erf(backend, x),
+        }
+    for _ in range(2):
+        for name, expected in plain.items():
             with config.using(kernels=True):
-                backend.log(x)
-                backend.divide(x, x)
-                hx.log(hx.asarray(x))
+                assert getattr(backend, name)(x).tobytes() != expected.tobytes()
             with config.using(kernels=False):
-                with pytest.raises(FloatingPointError):
-                    backend.log(x)
-                with pytest.raises(FloatingPointError):
-                    backend.divide(x, x)
-                with pytest.raises(BackendError, match="divide by zero"):
-                    hx.log(hx.asarray(x))
-                assert backend.sigmoid(x).tobytes() == derived[0].tobytes()
-                assert backend.erf(x).tobytes() == derived[1].tobytes()
+                assert getattr(backend, name)(x).tobytes() == expected.tobytes()
+                assert getattr(hx, name)(hx.asarray(x)).numpy().tobytes() == expected.tobytes()
 
 
 def test_exponentials_of_complex_numbers_are_exact_to_a_few_ulp(rng):

@@ -1,4 +1,4 @@
-"""Floats that overflow become inf without a warning of NumPy's, as scaled losses do."""
+"""Floats that overflow or have no value are inf or nan, without a warning of NumPy's."""
 
 import warnings
 
@@ -37,6 +37,28 @@ def test_arithmetic_beyond_the_range_gives_inf_and_no_warning(dtype):
         for y in found:
             assert y.astype("float64").tolist() == [[float("inf")] * 2]
         assert hx.all(hx.isnan(zero / zero)) and hx.all(hx.isnan(hx.log(-large)))
+
+
+EDGES = [0.0, -1.0, 2.0, float("inf"), -float("inf"), float("nan"), 1e38]
+OF_ONE = (
+    *("acos", "acosh", "asin", "atanh", "cos", "cosh", "exp2", "log2", "log10", "sin", "sinh"),
+    *("tan", "prod", "cumulative_sum", "cumulative_prod"),
+)
+OF_TWO = ("pow", "floor_divide", "remainder", "fmod", "logaddexp", "hypot")
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*OF_ONE, *OF_TWO])
+def test_functions_at_their_edges_are_numpys_and_do_not_warn(name, dtype, kernels):
+    values = np.array(EDGES, dtype)
+    operands = [values] if name in OF_ONE else [values[:, None], values]
+    with np.errstate(all="warn"), warnings.catch_warnings(), hx.config.using(kernels=kernels):
+        warnings.simplefilter("error")
+        found = getattr(hx, name)(*(hx.tensor(x) for x in operands)).numpy()
+    with np.errstate(all="ignore"):
+        expected = getattr(np, name)(*operands)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_scaled_loss_that_overflows_says_so_by_its_step_alone():

@@ -164,20 +164,20 @@ class CpuBackend(BackendBase):
     expm1 = staticmethod(quiet(np.expm1))
     log = staticmethod(quiet(np.log))
     log1p = staticmethod(quiet(np.log1p))
-    log2 = staticmethod(np.log2)
-    log10 = staticmethod(np.log10)
-    sin = staticmethod(np.sin)
-    cos = staticmethod(np.cos)
-    tan = staticmethod(np.tan)
-    asin = staticmethod(np.arcsin)
-    acos = staticmethod(np.arccos)
+    log2 = staticmethod(quiet(np.log2))
+    log10 = staticmethod(quiet(np.log10))
+    sin = staticmethod(quiet(np.sin))
+    cos = staticmethod(quiet(np.cos))
+    tan = staticmethod(quiet(np.tan))
+    asin = staticmethod(quiet(np.arcsin))
+    acos = staticmethod(quiet(np.arccos))
     atan = staticmethod(np.arctan)
-    sinh = staticmethod(np.sinh)
-    cosh = staticmethod(np.cosh)
+    sinh = staticmethod(quiet(np.sinh))
+    cosh = staticmethod(quiet(np.cosh))
     tanh = staticmethod(np.tanh)
-    asinh = staticmethod(np.arcsinh)
-    acosh = staticmethod(np.arccosh)
-    atanh = staticmethod(np.arctanh)
+    asinh = staticmethod(quiet(np.arcsinh))
+    acosh = staticmethod(quiet(np.arccosh))
+    atanh = staticmethod(quiet(np.arctanh))
     floor = staticmethod(np.floor)
     ceil = staticmethod(np.ceil)
     trunc = staticmethod(np.trunc)
@@ -194,14 +194,14 @@ class CpuBackend(BackendBase):
     subtract = staticmethod(quiet(np.subtract))
     multiply = staticmethod(quiet(np.multiply))
     divide = staticmethod(quiet(np.true_divide))
-    floor_divide = staticmethod(np.floor_divide)
-    remainder = staticmethod(np.remainder)
-    pow = staticmethod(np.power)
+    floor_divide = staticmethod(quiet(np.floor_divide))
+    remainder = staticmethod(quiet(np.remainder))
+    pow = staticmethod(quiet(np.power))
     atan2 = staticmethod(np.arctan2)
-    hypot = staticmethod(np.hypot)
-    logaddexp = staticmethod(np.logaddexp)
+    hypot = staticmethod(quiet(np.hypot))
+    logaddexp = staticmethod(quiet(np.logaddexp))
     copysign = staticmethod(np.copysign)
-    nextafter = staticmethod(np.nextafter)
+    nextafter = staticmethod(quiet(np.nextafter))
     maximum = staticmethod(np.maximum)
     minimum = staticmethod(np.minimum)
     equal = staticmethod(np.equal)
@@ -288,20 +288,19 @@ class CpuBackend(BackendBase):
 
     def prod(self, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
         """Return the product; accumulates as `sum` does."""
-        total = np.prod(x, axis=axis, dtype=_accumulator(x.dtype), keepdims=keepdims)
-        return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
+        with np.errstate(all="ignore"):
+            total = np.prod(x, axis=axis, dtype=_accumulator(x.dtype), keepdims=keepdims)
+            return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
 
     def cumulative_sum(self, x: Array, *, axis: int) -> Array:
         """Return running sums; accumulates as `sum` does, but 32-bit floats in twice as many.
 
         Terms are added one after the other, and 1000 of them would lose three digits.
         """
-        if x.dtype == dtypes.float32:
-            return np.cumsum(x, axis=axis, dtype=dtypes.float64).astype(x.dtype)
-        if x.dtype == dtypes.complex64:
-            return np.cumsum(x, axis=axis, dtype=dtypes.complex128).astype(x.dtype)
-        total = np.cumsum(x, axis=axis, dtype=_accumulator(x.dtype))
-        return total if x.dtype not in dtypes.HALVES else total.astype(x.dtype)
+        wide = {dtypes.float32: dtypes.float64, dtypes.complex64: dtypes.complex128}
+        with np.errstate(all="ignore"):
+            total = np.cumsum(x, axis=axis, dtype=wide.get(x.dtype, _accumulator(x.dtype)))
+            return total.astype(x.dtype) if x.dtype in (*wide, *dtypes.HALVES) else total
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Return the matrix product; 16-bit floats are multiplied in float32."""
@@ -433,10 +432,11 @@ class CpuBackend(BackendBase):
         shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
         result = np.empty(shape, wide)
-        for t in range(shape[-1] - 1, -1, -1) if reverse else range(shape[-1]):
-            step = b[..., t] if state is None else a[..., t] * state + b[..., t]
-            result[..., t] = state = step
-        return result.astype(dtype, copy=False)
+        with np.errstate(all="ignore"):
+            for t in range(shape[-1] - 1, -1, -1) if reverse else range(shape[-1]):
+                step = b[..., t] if state is None else a[..., t] * state + b[..., t]
+                result[..., t] = state = step
+            return result.astype(dtype, copy=False)
 
     def philox(self, key: tuple[int, int], counter: int, blocks: int, /) -> Array:
         """Return ``(blocks, 4)`` uint32 words of Philox4x32-10 from ``counter`` on."""

@@ -2,7 +2,7 @@
 
 Each takes arrays of float32 or float64 in C order; the shape of one of two arrays may be the end of
 the other's. All else it leaves to NumPy's function, and every call where the settings want no
-kernels. Unlike NumPy's these never warn, nor do those of 16-bit floats.
+kernels. None warns of floats: see `overflow`.
 """
 
 from __future__ import annotations
