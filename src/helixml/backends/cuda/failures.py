@@ -17,18 +17,19 @@ __all__ = ["explain"]
 
 # Errors after which CUDA answers every call of the process with the same error: section "Data types
 # used by CUDA Runtime" of the CUDA Runtime API reference, those whose text says that the process
-# must be terminated and relaunched. The driver writes CUDA_ERROR_ILLEGAL_ADDRESS,
-# HIP hipErrorIllegalAddress.
+# must be terminated and relaunched. The driver writes CUDA_ERROR_ILLEGAL_ADDRESS, and HIP
+# hipErrorIllegalAddress.
 _LOST = re.compile(
     r"(cuda|hip)_?error_?(illegal_?address|launch_?failure|launch_?failed|launch_?timeout"
     r"|hardware_?stack_?error|illegal_?instruction|misaligned_?address|invalid_?address_?space"
-    r"|invalid_?pc|assert|ecc_?(uncorrectable|not_?correctable)|nvlink_?uncorrectable|context_?is_?destroyed"
-    r"|mps_?client_?terminated|external_?device|contained)",
+    r"|invalid_?pc|assert|ecc_?(uncorrectable|not_?correctable)|nvlink_?uncorrectable"
+    r"|context_?is_?destroyed|mps_?client_?terminated|external_?device|contained)",
     re.IGNORECASE,
 )
 # The names of the runtime, the driver, and the libraries: cuBLAS, cuFFT, cuSOLVER and their kin.
 _MEMORY = re.compile(
-    r"(cuda|hip)_?error_?(memory_?allocation|out_?of_?memory)|\bcu[a-z]+_(status_)?alloc(ation)?_failed",
+    r"(cuda|hip)_?error_?(memory_?allocation|out_?of_?memory)"
+    r"|\bcu[a-z]+_(status_)?alloc(ation)?_failed",
     re.IGNORECASE,
 )
 
