@@ -1,5 +1,5 @@
-// What AMD's compiler calls otherwise. Lanes are asked by width, for a wavefront may have 64, and no
-// mask is needed: lanes of a wavefront take turns together.
+// What AMD's compiler calls otherwise. Lanes are asked by width, for a wavefront may have 64, and
+// need no mask: those of a wavefront take turns together.
 #ifndef HELIXML_HIP
 #define HELIXML_HIP
 

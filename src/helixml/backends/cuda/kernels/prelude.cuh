@@ -8,7 +8,7 @@
 #ifndef HELIXML_PRELUDE
 #define HELIXML_PRELUDE
 
-// A warp is 32 lanes. Where the machine's are 64, as some of AMD's, each half of one is a warp here.
+// A warp is 32 lanes. Where the machine's has 64, as some of AMD's have, each half of it is a warp.
 #define WARP 32
 
 #if defined(__HIP__)
