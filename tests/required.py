@@ -5,13 +5,14 @@ The environment variable ``HELIXML_REQUIRE`` names what must be there, words wit
 """
 
 import os
+from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
 
 import helixml as hx
 
-__all__ = ["need_dtype", "require"]
+__all__ = ["need", "need_dtype", "require"]
 
 
 def require(name: str, reason: str) -> NoReturn:
@@ -20,6 +21,14 @@ def require(name: str, reason: str) -> NoReturn:
     if name in wanted:
         pytest.fail(f"HELIXML_REQUIRE asks for {name}: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def need(name: str, find: Callable[[], object]) -> None:
+    """Do without the test where ``find`` does not find ``name``, or fail it: see `require`."""
+    try:
+        find()
+    except hx.errors.MissingDependencyError as error:
+        require(name, str(error))
 
 
 def need_dtype(name: str) -> None:

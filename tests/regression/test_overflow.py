@@ -36,6 +36,7 @@ def test_arithmetic_beyond_the_range_gives_inf_and_no_warning(dtype):
         found = [large + large, large * large, hx.square(large), hx.exp(large), large / zero]
         for y in found:
             assert y.astype("float64").tolist() == [[float("inf")] * 2]
+        assert hx.cumulative_prod(large[0]).astype("float64").tolist()[1] == float("inf")
         assert hx.all(hx.isnan(zero / zero)) and hx.all(hx.isnan(hx.log(-large)))
 
 

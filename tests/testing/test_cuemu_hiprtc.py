@@ -9,7 +9,7 @@ from helixml.dtypes import float32
 from helixml.errors import MissingDependencyError, ValueRangeError
 from helixml.testing import cuemu
 from helixml.testing.cuemu import hiprtc
-from required import require
+from required import need
 
 SHARED = """extern "C" __global__ void first(float* x) {
     __shared__ float near[300];
@@ -28,10 +28,7 @@ extern "C" __global__ void local(const int* x, float* y) {
 @pytest.fixture
 def installed():
     """Do without the test where there is no HIPRTC."""
-    try:
-        hiprtc.find_hiprtc()
-    except MissingDependencyError as error:
-        require("hiprtc", str(error))
+    need("hiprtc", hiprtc.find_hiprtc)
 
 
 needs_hiprtc = pytest.mark.usefixtures("installed")

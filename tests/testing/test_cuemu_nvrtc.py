@@ -13,16 +13,13 @@ from helixml.errors import MissingDependencyError
 from helixml.testing import cuemu
 from helixml.testing.cuemu import nvrtc
 from helixml.testing.cuemu.__main__ import main
-from required import require
+from required import need
 
 
 @pytest.fixture
 def installed():
     """Do without the test where there is no NVRTC."""
-    try:
-        nvrtc.find_nvrtc()
-    except MissingDependencyError as error:
-        require("nvrtc", str(error))
+    need("nvrtc", nvrtc.find_nvrtc)
 
 
 needs_nvrtc = pytest.mark.usefixtures("installed")

@@ -12,10 +12,9 @@ from helixml._core.composed import Fused
 from helixml._core.op import REGISTRY
 from helixml.backends.cuda import kernels
 from helixml.backends.cuda.launch import options, read
-from helixml.errors import MissingDependencyError
 from helixml.testing import cuemu
 from helixml.testing.cuemu import hiprtc, mutation, nvrtc, sanitizers
-from required import require
+from required import need
 
 from .kernel_cases import SOURCES, bits, check, kernels_of
 
@@ -83,10 +82,7 @@ def test_each_barrier_is_missed_unless_it_is_needless(file):
 
 def cost(file, dtype, constants, architecture):
     """Return what NVIDIA's compiler makes of a file's kernels."""
-    try:
-        nvrtc.find_nvrtc()
-    except MissingDependencyError as error:
-        require("nvrtc", str(error))
+    need("nvrtc", nvrtc.find_nvrtc)
     given = options(dtype, constants)
     return nvrtc.compile_source(read(f"{file}.cu"), given, architecture=architecture).kernels
 
@@ -113,10 +109,7 @@ def test_a_kernel_compiles_for_each_dtype(dtype):
 @each_file
 @pytest.mark.parametrize("architecture", hiprtc.ARCHITECTURES)
 def test_amds_compiler_takes_the_same_kernels(file, architecture):
-    try:
-        hiprtc.find_hiprtc()
-    except MissingDependencyError as error:
-        require("hiprtc", str(error))
+    need("hiprtc", hiprtc.find_hiprtc)
     for dtype in dtypes.FLOATS if architecture == "gfx90a" else [dtypes.float32]:
         for constants in SOURCES[file].variants(dtype):
             found = hiprtc.compile_source(

@@ -428,7 +428,7 @@ class CpuBackend(BackendBase):
         fast = self._function("linear_scan", dtypes.real_of(wide))
         states = None if fast is None else fast(a, b, state, reverse=reverse)
         if states is not None:
-            return states.astype(dtype, copy=False)
+            return self.astype(states, dtype)
         shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
         result = np.empty(shape, wide)
